@@ -1,0 +1,113 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+]
+
+/// A library of ours; modules depend downwards only (ImportRulesTests checks it).
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = [])
+  -> Target
+{
+  .testTarget(
+    name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "bulkhead",
+  products: [
+    .executable(name: "vmlaunch", targets: ["vmlaunch"]),
+    .executable(name: "vmcore", targets: ["vmcore"]),
+    .executable(name: "vmdev-piix", targets: ["vmdev-piix"]),
+    .executable(name: "vmdev-ide", targets: ["vmdev-ide"]),
+    .executable(name: "vmdev-serial", targets: ["vmdev-serial"]),
+    .executable(name: "vmdev-vga", targets: ["vmdev-vga"]),
+    .executable(name: "vmctl", targets: ["vmctl"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    // Ground.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CCapNG", pkgConfig: "libcap-ng", providers: [.apt(["libcap-ng-dev"])]),
+    .systemLibrary(
+      name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    library("LinuxSystem", ["CLinux", "CCapNG", "CSeccomp"]),
+    library("DeviceModel"),
+
+    // Protocol.
+    library("DeviceProtocol", ["DeviceModel", "LinuxSystem"]),
+
+    // Blocks and pictures.
+    library("BlockImage"),
+    library("Picture", ["CZlib"]),
+
+    // Devices: pure models, and the process around one.
+    library("PCI", ["DeviceModel"]),
+    library("Serial", ["DeviceModel"]),
+    library("PS2", ["DeviceModel"]),
+    library("PIIX", ["DeviceModel"]),
+    library("IDE", ["DeviceModel"]),
+    library("VGA", ["DeviceModel"]),
+    library("Sandbox", ["LinuxSystem"]),
+    library("DeviceHost", ["DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"]),
+
+    // Core.
+    library("KVM", ["LinuxSystem"]),
+    library("MachineCore", ["DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM"]),
+    library("Monitor", ["DeviceProtocol", "LinuxSystem"]),
+
+    // Launch.
+    library("MachineFile", [.product(name: "TOMLKit", package: "TOMLKit")]),
+    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox"]),
+
+    // Executables.
+    tool("vmlaunch", ["Supervisor", "MachineFile", argumentParser]),
+    tool("vmcore", ["MachineCore", "Monitor", "Sandbox", "DeviceProtocol", "LinuxSystem"]),
+    tool("vmdev-piix", ["DeviceHost", "PIIX", "PS2"]),
+    tool("vmdev-ide", ["DeviceHost", "IDE", "BlockImage"]),
+    tool("vmdev-serial", ["DeviceHost", "Serial"]),
+    tool("vmdev-vga", ["DeviceHost", "VGA"]),
+    tool("vmctl", ["Monitor", "Picture", argumentParser]),
+
+    // Tests.
+    tests("LinuxSystemTests", ["LinuxSystem"]),
+    tests("DeviceModelTests", ["DeviceModel"]),
+    tests("DeviceProtocolTests", ["DeviceProtocol"]),
+    tests("BlockImageTests", ["BlockImage"]),
+    tests("PictureTests", ["Picture"]),
+    tests("PCITests", ["PCI", "DeviceModel"]),
+    tests("SerialTests", ["Serial", "DeviceModel"]),
+    tests("PS2Tests", ["PS2", "DeviceModel"]),
+    tests("PIIXTests", ["PIIX", "DeviceModel"]),
+    tests("IDETests", ["IDE", "DeviceModel"]),
+    tests("VGATests", ["VGA", "DeviceModel"]),
+    tests("SandboxTests", ["Sandbox", "LinuxSystem"]),
+    tests("KVMTests", ["KVM", "LinuxSystem"]),
+    tests("MachineCoreTests", ["MachineCore"]),
+    tests("MachineFileTests", ["MachineFile"]),
+    tests("ImportRulesTests", []),
+  ]
+)
