@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import CLinux
+internal import Glibc
+
+/// Threads of the operating system, one for each thing that blocks.
+public enum Thread {
+  private final class Body: Sendable {
+    let name: String
+    let run: @Sendable () -> Void
+    init(name: String, run: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.run = run
+    }
+  }
+
+  /// Starts a detached thread; `name` shows in /proc (at most 15 bytes).
+  public static func start(_ name: String, _ run: @escaping @Sendable () -> Void)
+    throws(SystemError)
+  {
+    var thread = pthread_t()
+    // SAFETY: the box is retained here and released by the thread, which runs once.
+    let box = unsafe Unmanaged.passRetained(Body(name: name, run: run))
+    let result = unsafe pthread_create(
+      &thread, nil,
+      { argument in
+        // SAFETY: the argument is the box that start() retained.
+        if let argument = unsafe argument {
+          let body = unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
+          Thread.name = body.name
+          body.run()
+        }
+        return nil
+      }, box.toOpaque())
+    guard result == 0 else {
+      unsafe box.release()
+      throw SystemError("pthread_create", result)
+    }
+    pthread_detach(thread)
+  }
+
+  /// The calling thread's name; write only.
+  public static var name: String {
+    get { "" }
+    set {
+      // SAFETY: the kernel copies the NUL-terminated name.
+      _ = unsafe bh_set_thread_name(String(newValue.prefix(15)))
+    }
+  }
+
+  /// The calling thread's id, as /proc shows it.
+  public static var id: Int32 { bh_gettid() }
+
+  /// Sends a signal to one thread of this process.
+  public static func signal(_ thread: Int32, _ signal: Int32) {
+    _ = bh_tgkill(getpid(), thread, signal)
+  }
+
+  /// Tells the processor that this is a spinning wait.
+  @inline(always)
+  public static func relax() { bh_pause() }
+}
+
+/// The host's clocks.
+public enum HostClock {
+  /// CLOCK_MONOTONIC in nanoseconds.
+  public static func monotonic() -> UInt64 { UInt64(bh_monotonic_ns()) }
+
+  /// Wall-clock time in whole seconds since 1970.
+  public static func unixSeconds() -> Int64 { Int64(time(nil)) }
+
+  /// Sleeps for some nanoseconds.
+  public static func sleep(_ nanoseconds: UInt64) {
+    var rest = timespec(
+      tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+    var left = timespec()
+    // SAFETY: nanosleep reads the one structure and writes the other.
+    while unsafe nanosleep(&rest, &left) != 0 && errno == EINTR { rest = left }
+  }
+}
