@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import DeviceModel
+public import LinuxSystem
+
+/// Where things are in the clock page (protocols/device.md, section 8).
+public enum ClockLayout {
+  public static let byteCount = 4096
+  /// Odd while the page is being changed, 32 bits.
+  public static let sequenceOffset = 0
+  /// 1 while the clock runs, 32 bits.
+  public static let runningOffset = 4
+  /// Running: the virtual clock minus CLOCK_MONOTONIC, in nanoseconds, 64 bits, wrapping.
+  /// Standing still: the virtual clock.
+  public static let valueOffset = 8
+}
+
+/// The machine's virtual clock, as everybody but the core sees it.
+public final class ClockReader: Sendable {
+  private let memory: Mapping
+
+  /// Maps a clock page that came from the core.
+  public init(_ file: Descriptor) throws(ChannelError) {
+    guard MemoryFile.isSealed(file) else {
+      throw .broken(ProtocolError("the clock page is not sealed"))
+    }
+    do throws(SystemError) {
+      guard try file.size() >= UInt64(ClockLayout.byteCount) else {
+        throw SystemError("clock page too short", 0)
+      }
+      memory = try Mapping(file, byteCount: ClockLayout.byteCount, .readOnly)
+    } catch {
+      throw .system(error)
+    }
+  }
+
+  /// Whether the clock runs.
+  public var isRunning: Bool { memory.acquire32(at: ClockLayout.runningOffset) != 0 }
+
+  /// The virtual time now.
+  public func now() -> VMTime {
+    while true {
+      let before = memory.acquire32(at: ClockLayout.sequenceOffset)
+      let running = memory.acquire32(at: ClockLayout.runningOffset)
+      let value = memory.acquire64(at: ClockLayout.valueOffset)
+      let after = memory.acquire32(at: ClockLayout.sequenceOffset)
+      guard before == after, before & 1 == 0 else {
+        Thread.relax()
+        continue
+      }
+      return VMTime(
+        nanoseconds: running != 0 ? value &+ HostClock.monotonic() : value)
+    }
+  }
+}
+
+/// The machine's virtual clock, as the core keeps it.
+public final class ClockWriter: Sendable {
+  public let file: Descriptor
+  private let memory: Mapping
+
+  /// Makes a clock that stands still at zero.
+  public init() throws(SystemError) {
+    file = try MemoryFile.make("clock", byteCount: ClockLayout.byteCount)
+    memory = try Mapping(file, byteCount: ClockLayout.byteCount, .readWrite)
+  }
+
+  /// The virtual time now.
+  public func now() -> VMTime {
+    let value = memory.acquire64(at: ClockLayout.valueOffset)
+    let running = memory.acquire32(at: ClockLayout.runningOffset) != 0
+    return VMTime(nanoseconds: running ? value &+ HostClock.monotonic() : value)
+  }
+
+  /// Lets the clock run on from where it stands.
+  public func start() {
+    guard memory.acquire32(at: ClockLayout.runningOffset) == 0 else { return }
+    let value = memory.acquire64(at: ClockLayout.valueOffset)
+    change(running: 1, value: value &- HostClock.monotonic())
+  }
+
+  /// Makes the clock stand still.
+  public func stop() {
+    guard memory.acquire32(at: ClockLayout.runningOffset) != 0 else { return }
+    change(running: 0, value: now().nanoseconds)
+  }
+
+  private func change(running: UInt32, value: UInt64) {
+    memory.add32(1, at: ClockLayout.sequenceOffset)
+    memory.release32(running, at: ClockLayout.runningOffset)
+    memory.release64(value, at: ClockLayout.valueOffset)
+    memory.add32(1, at: ClockLayout.sequenceOffset)
+  }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import LinuxSystem
+
+/// The core's side of a lane.
+///
+/// The device may write anything anywhere in the lane at any time: nothing is read back that
+/// the core relies on, and every value read is masked or clipped before use.
+public final class CoreLane: Sendable {
+  /// The shared memory, for handing over.
+  public let file: Descriptor
+  private let memory: Mapping
+  public let slotCount: Int
+
+  /// Makes a lane with one slot for each of `slots` vCPUs.
+  public init(name: String, slots: Int) throws(SystemError) {
+    precondition((1...LaneLayout.mostSlots).contains(slots), "bad slot count")
+    let byteCount = LaneLayout.byteCount(slots: slots)
+    file = try MemoryFile.make("\(name)-lane", byteCount: byteCount)
+    memory = try Mapping(file, byteCount: byteCount, .readWrite)
+    slotCount = slots
+    memory.store(LaneLayout.magic, at: LaneLayout.magicOffset)
+    memory.store(LaneLayout.version, at: LaneLayout.versionOffset)
+    memory.store(UInt32(slots), at: LaneLayout.slotCountOffset)
+  }
+
+  /// Wakes the device if it sleeps.
+  private func bumpDoorbell() {
+    memory.add32(1, at: LaneLayout.doorbellOffset)
+    if memory.loadSequential32(at: LaneLayout.sleepingOffset) != 0 {
+      memory.wake(at: LaneLayout.doorbellOffset)
+    }
+  }
+
+  // MARK: - Live accesses
+
+  /// Puts a request into a slot and rings.
+  ///
+  /// - Precondition: the slot is idle; only its vCPU's thread uses it.
+  public func submit(_ access: LaneAccess, slot: Int, sequence: UInt32) {
+    let at = LaneLayout.slot(slot)
+    memory.store(access.operation.rawValue, at: at + LaneLayout.slotOperation)
+    memory.store(access.width, at: at + LaneLayout.slotWidth)
+    memory.store(access.region, at: at + LaneLayout.slotRegion)
+    memory.store(access.offset, at: at + LaneLayout.slotRegisterOffset)
+    memory.store(access.value, at: at + LaneLayout.slotValue)
+    memory.store(access.items, at: at + LaneLayout.slotItems)
+    memory.store(sequence, at: at + LaneLayout.slotSequence)
+    memory.store(access.descriptorBytes, at: at + LaneLayout.slotDescriptorBytes)
+    memory.store(access.window, at: at + LaneLayout.slotWindow)
+    memory.store(UInt32(0), at: at + LaneLayout.slotReplyItems)
+    memory.release32(SlotState.requested, at: at + LaneLayout.slotState)
+    bumpDoorbell()
+  }
+
+  /// Whether the reply is there.
+  @inline(__always)
+  public func isAnswered(_ slot: Int) -> Bool {
+    memory.acquire32(at: LaneLayout.slot(slot) + LaneLayout.slotState) == SlotState.answered
+  }
+
+  /// Sleeps until the reply is there or `timeout` nanoseconds are over; may return early.
+  public func sleep(_ slot: Int, timeout: UInt64) {
+    let at = LaneLayout.slot(slot)
+    memory.storeSequential32(1, at: at + LaneLayout.slotWaiting)
+    memory.wait(at: at + LaneLayout.slotState, while: SlotState.requested, timeout: timeout)
+    memory.storeSequential32(0, at: at + LaneLayout.slotWaiting)
+  }
+
+  /// Takes the reply and makes the slot idle.
+  public func take(_ slot: Int) -> (value: UInt64, items: UInt32) {
+    let at = LaneLayout.slot(slot)
+    let value = memory.load(UInt64.self, at: at + LaneLayout.slotReplyValue)
+    let items = memory.load(UInt32.self, at: at + LaneLayout.slotReplyItems)
+    memory.release32(SlotState.idle, at: at + LaneLayout.slotState)
+    return (value, items)
+  }
+
+  /// Takes a request back that nobody will answer.
+  public func abandon(_ slot: Int) {
+    memory.release32(SlotState.idle, at: LaneLayout.slot(slot) + LaneLayout.slotState)
+  }
+
+  /// The slot's block: where it begins in ``blockMemory``.
+  public func blockOffset(_ slot: Int) -> Int { LaneLayout.slot(slot) + LaneLayout.slotBlock }
+
+  /// The lane's memory, for copying blocks; use only with ``blockOffset(_:)``.
+  public var blockMemory: Mapping { memory }
+
+  // MARK: - Posted writes
+
+  /// Puts a posted write into the ring at `head`; `false` when there is no room.
+  ///
+  /// - Precondition: the caller serialises this over all vCPUs and keeps `head` itself.
+  public func post(_ access: LaneAccess, head: UInt32) -> Bool {
+    let taken = memory.acquire32(at: LaneLayout.tailOffset)
+    guard head &- taken < UInt32(LaneLayout.ringCapacity) else { return false }
+    let index = Int(head % UInt32(LaneLayout.ringCapacity))
+    let at = LaneLayout.ringOffset + index * LaneLayout.ringEntryBytes
+    memory.store(access.offset, at: at)
+    memory.store(access.value, at: at + 8)
+    memory.store(access.region, at: at + 16)
+    memory.store(access.width, at: at + 18)
+    memory.storeSequential32(head &+ 1, at: LaneLayout.headOffset)
+    bumpDoorbell()
+    return true
+  }
+
+  /// Whether the device has taken every posted write up to `head`.
+  @inline(__always)
+  public func isDrained(head: UInt32) -> Bool {
+    memory.acquire32(at: LaneLayout.tailOffset) == head
+  }
+
+  // MARK: - Mirrored reads
+
+  /// Returns a mirrored register's value, or `nil` when the device must be asked.
+  @inline(__always)
+  public func mirrored(_ entry: Int, head: UInt32) -> UInt32? {
+    let word = memory.acquire64(at: LaneLayout.registersOffset + 8 * entry)
+    guard word & LaneLayout.entryValid != 0 else { return nil }
+    guard word & LaneLayout.entryValidWithPosts != 0 || isDrained(head: head) else { return nil }
+    return UInt32(truncatingIfNeeded: word >> 32)
+  }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import LinuxSystem
+
+/// The device's side of a lane.
+public final class DeviceLane: Sendable {
+  private let memory: Mapping
+  public let slotCount: Int
+
+  /// Maps a lane that came from the core, after checking that it is one.
+  public init(_ file: Descriptor, slots: Int) throws(ChannelError) {
+    do {
+      guard MemoryFile.isSealed(file) else {
+        throw ChannelError.broken(ProtocolError("the lane is not sealed"))
+      }
+      let byteCount = LaneLayout.byteCount(slots: slots)
+      guard try file.size() >= UInt64(byteCount) else {
+        throw ChannelError.broken(ProtocolError("the lane is too short for \(slots) slots"))
+      }
+      memory = try Mapping(file, byteCount: byteCount, .readWrite)
+    } catch let error as SystemError {
+      throw .system(error)
+    } catch let error as ChannelError {
+      throw error
+    } catch {
+      throw .closed
+    }
+    slotCount = slots
+    guard memory.load(UInt32.self, at: LaneLayout.magicOffset) == LaneLayout.magic,
+      memory.load(UInt32.self, at: LaneLayout.versionOffset) == LaneLayout.version,
+      memory.load(UInt32.self, at: LaneLayout.slotCountOffset) == UInt32(slots)
+    else { throw .broken(ProtocolError("the lane's header is wrong")) }
+  }
+
+  // MARK: - Waiting
+
+  /// The doorbell's count; take it before looking for work.
+  @inline(__always)
+  public var doorbell: UInt32 { memory.acquire32(at: LaneLayout.doorbellOffset) }
+
+  /// Rings the device's own doorbell, from another of its threads.
+  public func wakeSelf() {
+    memory.add32(1, at: LaneLayout.doorbellOffset)
+    memory.wake(at: LaneLayout.doorbellOffset)
+  }
+
+  /// Sleeps while the doorbell still is `count`, at most `timeout` nanoseconds.
+  public func sleep(doorbell count: UInt32, timeout: UInt64?) {
+    memory.storeSequential32(1, at: LaneLayout.sleepingOffset)
+    if memory.loadSequential32(at: LaneLayout.doorbellOffset) == count {
+      memory.wait(at: LaneLayout.doorbellOffset, while: count, timeout: timeout)
+    }
+    memory.storeSequential32(0, at: LaneLayout.sleepingOffset)
+  }
+
+  /// Tells the core that the device is awake, after a restart.
+  public func markAwake() { memory.storeSequential32(0, at: LaneLayout.sleepingOffset) }
+
+  // MARK: - Live accesses
+
+  /// Whether a slot holds a request.
+  @inline(__always)
+  public func isRequested(_ slot: Int) -> Bool {
+    memory.acquire32(at: LaneLayout.slot(slot) + LaneLayout.slotState) == SlotState.requested
+  }
+
+  /// The number of the request in a slot.
+  public func sequence(_ slot: Int) -> UInt32 {
+    memory.load(UInt32.self, at: LaneLayout.slot(slot) + LaneLayout.slotSequence)
+  }
+
+  /// Takes a request's fields; `nil` when they are not those of a request.
+  public func request(_ slot: Int) -> LaneAccess? {
+    let at = LaneLayout.slot(slot)
+    guard
+      let operation = SlotOperation(
+        rawValue: memory.load(UInt8.self, at: at + LaneLayout.slotOperation))
+    else { return nil }
+    let width = memory.load(UInt8.self, at: at + LaneLayout.slotWidth)
+    let items = memory.load(UInt32.self, at: at + LaneLayout.slotItems)
+    let descriptorBytes = memory.load(UInt32.self, at: at + LaneLayout.slotDescriptorBytes)
+    guard Self.isWidth(width), items <= UInt32(LaneLayout.blockBytes) / UInt32(width),
+      descriptorBytes <= UInt32(LaneLayout.blockBytes)
+    else { return nil }
+    return LaneAccess(
+      operation, width: width, region: memory.load(UInt16.self, at: at + LaneLayout.slotRegion),
+      offset: memory.load(UInt64.self, at: at + LaneLayout.slotRegisterOffset),
+      value: memory.load(UInt64.self, at: at + LaneLayout.slotValue), items: items,
+      descriptorBytes: descriptorBytes,
+      window: memory.load(UInt32.self, at: at + LaneLayout.slotWindow))
+  }
+
+  private static func isWidth(_ width: UInt8) -> Bool {
+    width == 1 || width == 2 || width == 4 || width == 8
+  }
+
+  /// Puts a reply into a slot, not yet visible to the core as one.
+  public func prepare(_ slot: Int, value: UInt64, items: UInt32) {
+    let at = LaneLayout.slot(slot)
+    memory.store(value, at: at + LaneLayout.slotReplyValue)
+    memory.store(items, at: at + LaneLayout.slotReplyItems)
+  }
+
+  /// Makes the prepared reply visible and wakes the core if it sleeps.
+  public func answer(_ slot: Int) {
+    let at = LaneLayout.slot(slot)
+    memory.storeSequential32(SlotState.answered, at: at + LaneLayout.slotState)
+    if memory.loadSequential32(at: at + LaneLayout.slotWaiting) != 0 {
+      memory.wake(at: at + LaneLayout.slotState)
+    }
+  }
+
+  /// Copies bytes out of a slot's block.
+  public func block(_ slot: Int, count: Int) -> [UInt8] {
+    memory.bytes(
+      at: LaneLayout.slot(slot) + LaneLayout.slotBlock, count: min(count, LaneLayout.blockBytes))
+  }
+
+  /// Copies bytes into a slot's block.
+  public func setBlock(_ slot: Int, _ bytes: [UInt8]) {
+    precondition(bytes.count <= LaneLayout.blockBytes, "block too long")
+    memory.copy(bytes, to: LaneLayout.slot(slot) + LaneLayout.slotBlock)
+  }
+
+  // MARK: - Posted writes
+
+  /// How many posted writes there have ever been, modulo 2^32.
+  @inline(__always)
+  public var head: UInt32 { memory.loadSequential32(at: LaneLayout.headOffset) }
+
+  /// Takes the posted write with a number; `nil` when it is not one.
+  public func posted(_ number: UInt32) -> LaneAccess? {
+    let index = Int(number % UInt32(LaneLayout.ringCapacity))
+    let at = LaneLayout.ringOffset + index * LaneLayout.ringEntryBytes
+    let width = memory.load(UInt8.self, at: at + 18)
+    guard Self.isWidth(width) else { return nil }
+    return LaneAccess(
+      .write, width: width, region: memory.load(UInt16.self, at: at + 16),
+      offset: memory.load(UInt64.self, at: at), value: memory.load(UInt64.self, at: at + 8))
+  }
+
+  /// Tells the core that every posted write below `number` is done.
+  public func setTail(_ number: UInt32) { memory.release32(number, at: LaneLayout.tailOffset) }
+
+  // MARK: - Mirrored reads
+
+  /// Publishes a mirrored register's value, or takes it back with `nil`.
+  public func mirror(_ entry: Int, _ value: UInt32?, withPosts: Bool = false) {
+    precondition(entry < LaneLayout.registerEntries, "no such register entry")
+    var word: UInt64 = 0
+    if let value {
+      word = UInt64(value) << 32 | LaneLayout.entryValid
+      if withPosts { word |= LaneLayout.entryValidWithPosts }
+    }
+    memory.release64(word, at: LaneLayout.registersOffset + 8 * entry)
+  }
+}

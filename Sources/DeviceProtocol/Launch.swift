@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What is said between the launcher and its children (protocols/launch.md).
+///
+/// Every child inherits one channel, descriptor 3. All else that it may use comes over it.
+public enum LaunchRequest: UInt32, Sendable, CaseIterable {
+  /// Launcher to child, the first message: its settings, with the descriptors they name.
+  case setup = 100
+  /// Child to launcher: locked down; this is what was had (``IsolationMessage``).
+  case report = 101
+  /// Launcher to core: here is the channel of a device (``AttachMessage``, one descriptor).
+  case attach = 102
+  /// Core to launcher: a device is at fault (``FaultMessage``).
+  case fault = 103
+  /// Core to launcher: the machine has ended (``EndedMessage``); the core ends then.
+  case ended = 104
+  /// Launcher to core: end the machine in an orderly way.
+  case stop = 105
+  /// Device to launcher: open the backing file that an image names (``BackingRequest``); the
+  /// reply brings its descriptor.
+  case openBacking = 106
+  /// Launcher to core: a device that was at fault is not coming back (``FaultMessage``).
+  case detach = 107
+}
+
+/// ``LaunchRequest/report``.
+public struct IsolationMessage: Equatable, WireCodable {
+  /// One line for people.
+  public var summary: String
+  /// The layers that are missing (relaxed mode), one line each; empty when all are there.
+  public var missing: [UInt8]
+
+  public init(summary: String, missing: String) {
+    self.summary = String(summary.prefix(1000))
+    self.missing = Array(missing.utf8.prefix(2000))
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(summary)
+    writer.put(missing)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    summary = try reader.getString("summary", most: 4000)
+    missing = try reader.getBytes("missing layers", most: 2000)
+  }
+}
+
+/// ``LaunchRequest/attach``.
+public struct AttachMessage: Equatable, WireCodable {
+  /// The device's role, such as `ide`.
+  public var role: String
+
+  public init(role: String) { self.role = role }
+
+  public func encode(to writer: inout WireWriter) { writer.put(role) }
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    role = try reader.getString("role", most: 31)
+  }
+}
+
+/// ``LaunchRequest/fault`` and ``LaunchRequest/detach``.
+public struct FaultMessage: Equatable, WireCodable {
+  public enum Kind: UInt8, Sendable {
+    /// A live access was not answered within the deadline.
+    case deadline = 0
+    /// The device broke the protocol and was cut off.
+    case protocolBroken = 1
+    /// The device's channel closed: it has died, or is dying.
+    case gone = 2
+    /// The device failed again and again on the same request.
+    case poison = 3
+    /// The operator wants it started anew.
+    case operatorRestart = 4
+  }
+
+  public var role: String
+  public var kind: Kind
+  /// The reason in words.
+  public var reason: String
+
+  public init(role: String, kind: Kind, reason: String) {
+    self.role = role
+    self.kind = kind
+    self.reason = String(reason.prefix(Refusal.longest / 4))
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(role)
+    writer.put(kind.rawValue)
+    writer.put(reason)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    role = try reader.getString("role", most: 31)
+    kind = try reader.getCase("kind")
+    reason = try reader.getString("reason", most: Refusal.longest)
+  }
+}
+
+/// ``LaunchRequest/ended``.
+public struct EndedMessage: Equatable, WireCodable {
+  /// The exit code that the launcher ends with.
+  public var code: UInt8
+  /// Why, in words; several lines when a vCPU's registers belong to it.
+  public var reason: String
+
+  public init(code: UInt8, reason: String) {
+    self.code = code
+    self.reason = String(reason.prefix(12000))
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(code)
+    writer.put(reason)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    code = try reader.get("code")
+    reason = try reader.getString("reason", most: 15000)
+  }
+}
+
+/// ``LaunchRequest/openBacking``.
+public struct BackingRequest: Equatable, WireCodable {
+  /// The drive's place in the settings.
+  public var drive: UInt8
+  /// How many images there are already in front of this one in the chain.
+  public var depth: UInt8
+  /// The name as it stands in the image.
+  public var name: String
+
+  public init(drive: UInt8, depth: UInt8, name: String) {
+    self.drive = drive
+    self.depth = depth
+    self.name = name
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(drive)
+    writer.put(depth)
+    writer.put(name)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    drive = try reader.get("drive")
+    depth = try reader.get("depth")
+    name = try reader.getString("name", most: 1023)
+  }
+}

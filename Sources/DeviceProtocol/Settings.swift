@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What every child is told about itself.
+public struct CommonSettings: Equatable, WireCodable {
+  /// The machine's name.
+  public var machine: String
+  /// Whether a missing layer of isolation ends the process with exit code 3.
+  public var isStrict: Bool
+
+  public init(machine: String, isStrict: Bool) {
+    self.machine = machine
+    self.isStrict = isStrict
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(machine)
+    writer.put(isStrict)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    machine = try reader.getString("machine name", most: 63)
+    isStrict = try reader.getBool("strict flag")
+  }
+}
+
+/// The core's settings. Descriptors: /dev/kvm; the firmware; the control socket if
+/// `hasControl`; for each device, in order, its state page and its channel.
+public struct CoreSettings: Equatable, WireCodable {
+  /// What happens after a device's fault.
+  public enum OnFault: UInt8, Sendable {
+    case restart = 0
+    case pause = 1
+    case stop = 2
+  }
+
+  /// One device of the machine.
+  public struct Device: Equatable, WireCodable {
+    /// `piix`, `ide`, `serial` or `vga`: it decides what the device may claim.
+    public var role: String
+    public var onFault: OnFault
+    /// How long a live access may take, in nanoseconds.
+    public var deadline: UInt64
+    public var stateByteCount: UInt32
+
+    public init(role: String, onFault: OnFault, deadline: UInt64, stateByteCount: UInt32) {
+      self.role = role
+      self.onFault = onFault
+      self.deadline = deadline
+      self.stateByteCount = stateByteCount
+    }
+
+    public func encode(to writer: inout WireWriter) {
+      writer.put(role)
+      writer.put(onFault.rawValue)
+      writer.put(deadline)
+      writer.put(stateByteCount)
+    }
+
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      role = try reader.getString("role", most: 31)
+      onFault = try reader.getCase("fault policy")
+      deadline = try reader.get("deadline")
+      stateByteCount = try reader.get("state page's size")
+    }
+  }
+
+  public var common: CommonSettings
+  /// Guest memory in bytes; a multiple of 1 MiB.
+  public var memoryByteCount: UInt64
+  public var cpus: UInt16
+  /// The debug exit port, or 0x10000 for none.
+  public var exitPort: UInt32
+  public var hasControl: Bool
+  public var devices: [Device]
+
+  public init(
+    common: CommonSettings, memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32,
+    hasControl: Bool, devices: [Device]
+  ) {
+    self.common = common
+    self.memoryByteCount = memoryByteCount
+    self.cpus = cpus
+    self.exitPort = exitPort
+    self.hasControl = hasControl
+    self.devices = devices
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    common.encode(to: &writer)
+    writer.put(memoryByteCount)
+    writer.put(cpus)
+    writer.put(exitPort)
+    writer.put(hasControl)
+    writer.put(devices)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    common = try CommonSettings(from: &reader)
+    memoryByteCount = try reader.get("memory")
+    cpus = try reader.get("cpus")
+    exitPort = try reader.get("exit port")
+    hasControl = try reader.getBool("control flag")
+    devices = try reader.getArray("devices", most: 16)
+  }
+}
+
+/// vmdev-piix's settings. Descriptors: the debug console's output if `hasDebugConsole`.
+public struct PIIXSettings: Equatable, WireCodable {
+  public var common: CommonSettings
+  public var memoryByteCount: UInt64
+  public var cpus: UInt16
+  /// The boot order: `c` for a disk, `d` for a CD, in order.
+  public var bootOrder: String
+  /// Whether SeaBIOS offers its menu.
+  public var hasBootMenu: Bool
+  /// The slots (0 to 3: ide0.0, ide0.1, ide1.0, ide1.1) that hold a drive: 0 none, 1 disk, 2 CD.
+  public var drives: [UInt8]
+  /// How many serial ports there are.
+  public var serialPorts: UInt8
+  /// The debug exit port, or 0x10000 for none.
+  public var exitPort: UInt32
+  public var hasDebugConsole: Bool
+  /// The wall clock at the virtual clock's zero, in seconds since 1970.
+  public var unixSeconds: Int64
+
+  public init(
+    common: CommonSettings, memoryByteCount: UInt64, cpus: UInt16, bootOrder: String,
+    hasBootMenu: Bool, drives: [UInt8], serialPorts: UInt8, exitPort: UInt32,
+    hasDebugConsole: Bool, unixSeconds: Int64
+  ) {
+    self.common = common
+    self.memoryByteCount = memoryByteCount
+    self.cpus = cpus
+    self.bootOrder = bootOrder
+    self.hasBootMenu = hasBootMenu
+    self.drives = drives
+    self.serialPorts = serialPorts
+    self.exitPort = exitPort
+    self.hasDebugConsole = hasDebugConsole
+    self.unixSeconds = unixSeconds
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    common.encode(to: &writer)
+    writer.put(memoryByteCount)
+    writer.put(cpus)
+    writer.put(bootOrder)
+    writer.put(hasBootMenu)
+    writer.put(drives)
+    writer.put(serialPorts)
+    writer.put(exitPort)
+    writer.put(hasDebugConsole)
+    writer.put(unixSeconds)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    common = try CommonSettings(from: &reader)
+    memoryByteCount = try reader.get("memory")
+    cpus = try reader.get("cpus")
+    bootOrder = try reader.getString("boot order", most: 8)
+    hasBootMenu = try reader.getBool("boot menu flag")
+    drives = try reader.getBytes("drives", most: 4)
+    serialPorts = try reader.get("serial ports")
+    exitPort = try reader.get("exit port")
+    hasDebugConsole = try reader.getBool("debug console flag")
+    unixSeconds = try reader.get("wall clock")
+  }
+}
+
+/// vmdev-ide's settings. Descriptors: one image for each drive, in order.
+public struct IDESettings: Equatable, WireCodable {
+  /// One drive.
+  public struct Drive: Equatable, WireCodable {
+    public enum Format: UInt8, Sendable {
+      case raw = 0
+      case qcow2 = 1
+    }
+
+    /// 0 to 3: ide0.0, ide0.1, ide1.0, ide1.1.
+    public var slot: UInt8
+    public var format: Format
+    public var isCDROM: Bool
+    public var isReadOnly: Bool
+    /// The serial number that the guest reads, at most 20 characters of ASCII.
+    public var serial: String
+
+    public init(slot: UInt8, format: Format, isCDROM: Bool, isReadOnly: Bool, serial: String) {
+      self.slot = slot
+      self.format = format
+      self.isCDROM = isCDROM
+      self.isReadOnly = isReadOnly
+      self.serial = serial
+    }
+
+    public func encode(to writer: inout WireWriter) {
+      writer.put(slot)
+      writer.put(format.rawValue)
+      writer.put(isCDROM)
+      writer.put(isReadOnly)
+      writer.put(serial)
+    }
+
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      slot = try reader.get("slot")
+      format = try reader.getCase("format")
+      isCDROM = try reader.getBool("CD flag")
+      isReadOnly = try reader.getBool("read-only flag")
+      serial = try reader.getString("serial number", most: 20)
+      guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
+    }
+  }
+
+  public var common: CommonSettings
+  public var drives: [Drive]
+
+  public init(common: CommonSettings, drives: [Drive]) {
+    self.common = common
+    self.drives = drives
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    common.encode(to: &writer)
+    writer.put(drives)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    common = try CommonSettings(from: &reader)
+    drives = try reader.getArray("drives", most: 4)
+  }
+}
+
+/// vmdev-serial's settings. Descriptors: for each port in order its input, then its output,
+/// as far as the back end has them.
+public struct SerialSettings: Equatable, WireCodable {
+  /// What a port is connected to.
+  public enum Backend: UInt8, Sendable {
+    /// Nothing: output is dropped, no input comes. No descriptor.
+    case null = 0
+    /// Two streams: an input and an output descriptor.
+    case streams = 1
+    /// One descriptor for both directions, such as a pseudo-terminal.
+    case duplex = 2
+    /// A regular file for output only, written at offsets from `start` on. One descriptor.
+    case file = 3
+  }
+
+  /// One port.
+  public struct Port: Equatable, WireCodable {
+    public var backend: Backend
+    /// ``Backend/file``: the file's length when the machine started.
+    public var start: UInt64
+
+    public init(backend: Backend, start: UInt64 = 0) {
+      self.backend = backend
+      self.start = start
+    }
+
+    public func encode(to writer: inout WireWriter) {
+      writer.put(backend.rawValue)
+      writer.put(start)
+    }
+
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      backend = try reader.getCase("back end")
+      start = try reader.get("start")
+    }
+  }
+
+  public var common: CommonSettings
+  public var ports: [Port]
+
+  public init(common: CommonSettings, ports: [Port]) {
+    self.common = common
+    self.ports = ports
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    common.encode(to: &writer)
+    writer.put(ports)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    common = try CommonSettings(from: &reader)
+    ports = try reader.getArray("ports", most: 4)
+  }
+}
+
+/// vmdev-vga's settings. Descriptors: the VGA BIOS.
+public struct VGASettings: Equatable, WireCodable {
+  public var common: CommonSettings
+  /// The size of the video memory in bytes, a power of two.
+  public var videoByteCount: UInt32
+
+  public init(common: CommonSettings, videoByteCount: UInt32) {
+    self.common = common
+    self.videoByteCount = videoByteCount
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    common.encode(to: &writer)
+    writer.put(videoByteCount)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    common = try CommonSettings(from: &reader)
+    videoByteCount = try reader.get("video memory")
+  }
+}
