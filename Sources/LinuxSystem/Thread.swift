@@ -78,3 +78,15 @@ public enum HostClock {
     while unsafe nanosleep(&rest, &left) != 0 && errno == EINTR { rest = left }
   }
 }
+
+/// The end of the process.
+public enum Exit {
+  /// Ends the process at once, without handlers.
+  public static func now(_ code: Int32) -> Never { _exit(code) }
+}
+
+/// The host's processors.
+public enum Processors {
+  /// How many this process may run on now.
+  public static let online = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+}

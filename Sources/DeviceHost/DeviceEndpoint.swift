@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import DeviceModel
+public import DeviceProtocol
+
+/// A device as the process around it sees it: models, their back ends, and the wiring.
+///
+/// All functions are called on one thread, one at a time. After each of them the state is
+/// committed, so a function that fails half-way (because the process dies) is called again
+/// in the next process, on the state of before.
+public protocol DeviceEndpoint: DeviceState {
+  /// What the device answers for.
+  func claims() -> Claims
+
+  /// Answers a live read.
+  mutating func read(
+    region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
+  ) -> UInt64
+
+  /// Does a live or posted write.
+  mutating func write(
+    _ value: UInt64, region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices)
+
+  /// Answers a read of several items; the default reads them one by one.
+  mutating func readBlock(
+    region: UInt16, offset: UInt64, width: AccessWidth, items: Int, services: HostServices
+  ) -> [UInt8]
+
+  /// Does a write of several items; the default writes them one by one.
+  mutating func writeBlock(
+    _ bytes: [UInt8], region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices)
+
+  /// Takes what the guest's DMA descriptor said, just before the write that starts it.
+  mutating func descriptorRead(_ content: [UInt8], window: UInt16, services: HostServices)
+
+  /// The grant is there: mappings and lines can be used. Called once, before ``restored``.
+  mutating func granted(_ services: HostServices) throws(ChannelError)
+
+  /// The state was read back from a predecessor's page; bring the outside in line with it.
+  mutating func restored(_ services: HostServices)
+
+  /// A watched descriptor is ready, or a worker has finished (see ``HostServices``).
+  mutating func ready(_ sources: UInt64, services: HostServices)
+
+  /// When to call ``elapsed(_:)``, or `nil`.
+  var deadline: VMTime? { get }
+
+  /// The deadline has come.
+  mutating func elapsed(_ services: HostServices)
+
+  /// Brings lines, mirrored registers and back ends in line with the state.
+  ///
+  /// Called after each function above, once the state is committed.
+  mutating func publish(_ services: HostServices)
+
+  /// The machine is reset.
+  mutating func reset(_ services: HostServices)
+
+  /// The machine is about to stop for good: put everything on the host that is not there.
+  mutating func flush(_ services: HostServices)
+
+  /// Draws the screen into the memory that came along; only vga does.
+  mutating func screendump(_ byteCount: Int, services: HostServices) throws(Refusal)
+    -> ScreendumpReply
+
+  /// Takes input from the operator; only piix does.
+  mutating func input(_ request: InputRequest, services: HostServices)
+}
+
+extension DeviceEndpoint {
+  public mutating func readBlock(
+    region: UInt16, offset: UInt64, width: AccessWidth, items: Int, services: HostServices
+  ) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(items * width.byteCount)
+    for _ in 0..<items {
+      let value = read(region: region, offset: offset, width: width, services: services)
+      for lane in 0..<width.byteCount {
+        bytes.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * lane)))
+      }
+    }
+    return bytes
+  }
+
+  public mutating func writeBlock(
+    _ bytes: [UInt8], region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
+  ) {
+    for start in stride(from: 0, to: bytes.count - width.byteCount + 1, by: width.byteCount) {
+      var value: UInt64 = 0
+      for lane in 0..<width.byteCount { value |= UInt64(bytes[start + lane]) << UInt64(8 * lane) }
+      write(value, region: region, offset: offset, width: width, services: services)
+    }
+  }
+
+  public mutating func descriptorRead(_ content: [UInt8], window: UInt16, services: HostServices) {}
+  public mutating func granted(_ services: HostServices) throws(ChannelError) {}
+  public mutating func restored(_ services: HostServices) {}
+  public mutating func ready(_ sources: UInt64, services: HostServices) {}
+  public var deadline: VMTime? { nil }
+  public mutating func elapsed(_ services: HostServices) {}
+  public mutating func publish(_ services: HostServices) {}
+  public mutating func flush(_ services: HostServices) {}
+  public mutating func screendump(_ byteCount: Int, services: HostServices) throws(Refusal)
+    -> ScreendumpReply
+  { throw Refusal("this device has no screen") }
+  public mutating func input(_ request: InputRequest, services: HostServices) {}
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceModel
+public import DeviceProtocol
+public import LinuxSystem
+public import Sandbox
+
+/// The life of a device process, from its first message to its end.
+public enum DeviceProcess {
+  /// What the launcher said first.
+  public struct Setup: Sendable {
+    /// The settings, to be decoded by the device.
+    public var settings: [UInt8]
+    /// The descriptors that the settings name, without the core's channel.
+    public var descriptors: [Descriptor]
+    /// The channel to the core.
+    public var core: Channel
+    /// The channel to the launcher, for requests of its own kind.
+    public var launcher: Channel
+  }
+
+  /// The descriptor that every child inherits: its channel to the launcher.
+  public static let launcherDescriptor: Int32 = 3
+
+  /// Receives the settings.
+  public static func setUp() -> Setup {
+    let launcher = Channel(PacketSocket(Descriptor(owning: launcherDescriptor)))
+    do throws(ChannelError) {
+      let packet = try launcher.receive(timeout: 10_000_000_000)
+      guard packet.header.request == LaunchRequest.setup.rawValue, !packet.descriptors.isEmpty
+      else { throw ChannelError.broken(ProtocolError("the first message is no setup")) }
+      return Setup(
+        settings: packet.payload, descriptors: Array(packet.descriptors.dropFirst()),
+        core: Channel(PacketSocket(packet.descriptors[0])), launcher: launcher)
+    } catch {
+      end("no setup from the launcher: \(error)")
+    }
+  }
+
+  /// Ends the process with a reason.
+  public static func end(_ reason: String, code: Int32 = 1) -> Never {
+    Log.line(reason)
+    Exit.now(code)
+  }
+}
+
+/// A device process after its setup: locks itself down and serves its endpoint.
+public struct DeviceServer {
+  private let setup: DeviceProcess.Setup
+  private let bell: Bell
+  /// For sources other than register accesses.
+  public let watcher: Watcher
+
+  /// The doorbell, which the watcher rings before there is a lane.
+  private final class Bell: Sendable {
+    private let lane = OnceBox<DeviceLane>()
+    func set(_ lane: DeviceLane) { self.lane.set(lane) }
+    func ring() { lane.value?.wakeSelf() }
+  }
+
+  /// Starts the watching thread, which has to be there before the seccomp filter is.
+  public init(_ setup: DeviceProcess.Setup) {
+    self.setup = setup
+    let bell = Bell()
+    self.bell = bell
+    do throws(SystemError) {
+      watcher = try Watcher { bell.ring() }
+      try watcher.start()
+    } catch {
+      DeviceProcess.end("\(error)")
+    }
+  }
+
+  /// Locks the process down and tells the launcher what was had; exits with 3 when strict
+  /// isolation could not be had.
+  public func lockDown(_ profile: SandboxProfile, _ common: CommonSettings) {
+    Lockdown.enter(profile, isStrict: common.isStrict, launcher: setup.launcher)
+  }
+
+  /// Serves until the core says to quit; never returns.
+  public func serve<E: DeviceEndpoint>(
+    _ endpoint: consuming E, role: String, claimDescriptors: [Descriptor] = []
+  ) -> Never {
+    var endpoint = endpoint
+    let claims = endpoint.claims()
+    do throws(ChannelError) {
+      let (grant, services) = try handshake(role: role, claims, claimDescriptors)
+      try endpoint.granted(services)
+      var loop = ServiceLoop(services: services, slots: Int(grant.slots))
+      if grant.isRestart {
+        try loop.restore(&endpoint)
+      } else {
+        try loop.begin(&endpoint)
+      }
+      try setup.core.request(.ready, Empty())
+      loop.run(&endpoint)
+    } catch {
+      DeviceProcess.end("\(error)")
+    }
+  }
+
+  private func handshake(role: String, _ claims: Claims, _ descriptors: [Descriptor])
+    throws(ChannelError) -> (Grant, HostServices)
+  {
+    let core = setup.core
+    try core.request(.hello, Hello(role: role))
+    let hello: Hello = try core.receive(timeout: Self.patience).reply(to: .hello)
+    guard hello.version == Hello.version else {
+      throw .broken(ProtocolError("the core speaks version \(hello.version)"))
+    }
+    try core.request(.claim, claims, descriptors)
+    let packet = try core.receive(timeout: Self.patience)
+    let grant: Grant = try packet.reply(to: .claim)
+    var given = packet.descriptors[...]
+    func next() throws(ChannelError) -> Descriptor {
+      guard let descriptor = given.popFirst() else {
+        throw .broken(ProtocolError("the grant has too few descriptors"))
+      }
+      return descriptor
+    }
+    let lane = try DeviceLane(next(), slots: Int(grant.slots))
+    bell.set(lane)
+    let clock = try ClockReader(next())
+    let page = try StatePage(next(), byteCount: Int(grant.stateByteCount))
+    let bounce =
+      claims.bounceByteCount == 0 ? nil : try Self.map(next(), Int(claims.bounceByteCount))
+    var backings: [Mapping] = []
+    for backing in claims.backings where backing.kind == .readWrite {
+      backings.append(try Self.map(next(), Int(backing.byteCount)))
+    }
+    watcher.add(core.socket.descriptor, .readable)
+    var lines: [HostServices.Line] = []
+    for claim in claims.lines {
+      let event = try next()
+      let ended = claim.isLevel ? try next() : nil
+      let source = ended.map { watcher.add($0, .readable) } ?? 0
+      lines.append(HostServices.Line(event: event, ended: ended, source: source))
+    }
+    let services = HostServices(
+      channel: core, lane: lane, clock: clock, page: page, lines: lines, bounce: bounce,
+      backings: backings, watcher: watcher)
+    return (grant, services)
+  }
+
+  /// How long the core may take to answer during the handshake: other devices start, too.
+  private static let patience: UInt64 = 30_000_000_000
+
+  private static func map(_ file: Descriptor, _ byteCount: Int) throws(ChannelError) -> Mapping {
+    guard MemoryFile.isSealed(file) else {
+      throw .broken(ProtocolError("granted memory is not sealed"))
+    }
+    do throws(SystemError) {
+      guard try file.size() >= UInt64(byteCount) else {
+        throw SystemError("granted memory is too short", 0)
+      }
+      return try Mapping(file, byteCount: byteCount, .readWrite)
+    } catch {
+      throw .system(error)
+    }
+  }
+}

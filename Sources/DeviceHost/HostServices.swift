@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import DeviceModel
+public import DeviceProtocol
+public import LinuxSystem
+
+/// What the process offers to its endpoint: time, lines, DMA, mirrored registers.
+///
+/// Used on the lane thread only, except ``watcher`` and ``workers``.
+public final class HostServices {
+  let channel: Channel
+  let lane: DeviceLane
+  let clock: ClockReader
+  let page: StatePage
+  let lines: [Line]
+
+  /// The bounce buffer, when one was claimed.
+  public let bounce: Mapping?
+  /// The read-write backing memories, in the order of their claims.
+  public let backings: [Mapping]
+  /// Sources other than register accesses.
+  public let watcher: Watcher
+
+  /// Requests from the core that came while a reply was awaited.
+  var deferred: [Packet] = []
+  private var nextSequence: UInt32 = 1
+
+  struct Line {
+    var event: Descriptor
+    /// Readable when the guest has ended a level interrupt.
+    var ended: Descriptor?
+    var source: Int
+    var isHigh = false
+  }
+
+  private var levels: [Bool]
+
+  init(
+    channel: Channel, lane: DeviceLane, clock: ClockReader, page: StatePage, lines: [Line],
+    bounce: Mapping?, backings: [Mapping], watcher: Watcher
+  ) {
+    self.channel = channel
+    self.lane = lane
+    self.clock = clock
+    self.page = page
+    self.lines = lines
+    self.bounce = bounce
+    self.backings = backings
+    self.watcher = watcher
+    levels = lines.map { _ in false }
+  }
+
+  /// The virtual time now.
+  public var now: VMTime { clock.now() }
+
+  /// The descriptor of the memory that came with the request being served (screendump).
+  public internal(set) var attached: Descriptor?
+
+  // MARK: - Lines
+
+  /// Drives an interrupt line; the order is that of the claims.
+  ///
+  /// An edge line makes one event for each change from low to high.
+  public func setLine(_ index: Int, _ isHigh: Bool) {
+    guard levels[index] != isHigh else { return }
+    levels[index] = isHigh
+    if isHigh { EventFile.signal(lines[index].event) }
+  }
+
+  /// The guest has ended level interrupts: those that are still high are raised again.
+  func interruptsEnded(_ sources: UInt64) {
+    for (index, line) in lines.enumerated() where line.ended != nil {
+      guard sources & 1 << UInt64(line.source) != 0, let ended = line.ended else { continue }
+      EventFile.drain(ended)
+      if levels[index] { EventFile.signal(line.event) }
+    }
+  }
+
+  // MARK: - Registers
+
+  /// Publishes the value of a mirrored register, or takes it back with `nil`.
+  ///
+  /// With `withPosts`, the value is also good while posted writes wait to be done.
+  public func mirror(_ entry: Int, _ value: UInt32?, withPosts: Bool = false) {
+    lane.mirror(entry, value, withPosts: withPosts)
+  }
+
+  // MARK: - Requests to the core
+
+  /// Copies between the bounce buffer and the memory behind a window.
+  ///
+  /// Returns how many bytes were copied: fewer than asked for at the window's end, none when
+  /// the window is closed or the core refused.
+  public func transfer(
+    window: UInt16, _ direction: DMARequest.Direction, windowOffset: UInt64, bounceOffset: Int,
+    byteCount: Int
+  ) -> Int {
+    let request = DMARequest(
+      window: window, direction: direction, windowOffset: windowOffset,
+      bounceOffset: UInt32(bounceOffset), byteCount: UInt32(byteCount))
+    guard let reply: DMAReply = ask(.dma, request) else { return 0 }
+    return min(Int(reply.byteCount), byteCount)
+  }
+
+  /// Ends a transfer: the device cannot reach the window's memory any more.
+  public func closeWindow(_ window: UInt16) {
+    let _: DMAReply? = ask(.dma, DMARequest(window: window, direction: .close))
+  }
+
+  /// Tells the core where a movable port region decodes from now on.
+  public func move(_ region: UInt16, to base: UInt16?) {
+    let _: Empty? = ask(
+      .moveRegion, MoveRegion(region: region, isEnabled: base != nil, base: base ?? 0))
+  }
+
+  /// Tells the core where the PIIX routes the PCI interrupts.
+  public func routePIRQ(_ interrupts: [UInt8]) {
+    let _: Empty? = ask(.routePIRQ, PIRQRoutes(interrupts))
+  }
+
+  /// Resets, powers off or leaves the machine.
+  public func power(_ request: PowerRequest) {
+    let _: Empty? = ask(.power, request)
+  }
+
+  /// Sends a request and waits for its reply; `nil` when the core refuses it.
+  ///
+  /// A channel that is of no use any more ends the process: without its core a device has
+  /// nothing to do.
+  private func ask<M: WireCodable, R: WireCodable>(_ request: Request, _ message: M) -> R? {
+    let sequence = nextSequence
+    nextSequence &+= 1
+    do throws(ChannelError) {
+      try channel.request(request, sequence: sequence, message)
+      while true {
+        guard let packet = try channel.receive() else { continue }
+        guard packet.header.flags.contains(.reply), packet.header.sequence == sequence else {
+          deferred.append(packet)
+          guard deferred.count < 64 else {
+            throw ChannelError.broken(ProtocolError("too many requests while a reply is due"))
+          }
+          continue
+        }
+        return try packet.reply(to: request)
+      }
+    } catch {
+      switch error {
+      case .refused(let refusal):
+        Log.line("the core refused \(request): \(refusal)")
+        return nil
+      default:
+        DeviceProcess.end("\(error)")
+      }
+    }
+  }
+
+  // MARK: - Bulk state
+
+  /// Keeps bytes beside the state, such as a sector buffer; before the commit that refers to them.
+  public func setBulk(_ bytes: [UInt8], at offset: Int) { page.setBulk(bytes, at: offset) }
+
+  /// Reads bytes kept beside the state.
+  public func bulk(at offset: Int, count: Int) -> [UInt8] { page.bulk(at: offset, count: count) }
+}
+
+/// Lines for the operator, on standard error; the launcher names the process.
+public enum Log {
+  /// Writes one line.
+  public static func line(_ text: String) {
+    var line = Array(text.utf8.prefix(2000))
+    line.append(10)
+    _ = try? StandardError.descriptor.write(line)
+  }
+}
+
+private enum StandardError {
+  static let descriptor = Descriptor(owning: 2)
+}

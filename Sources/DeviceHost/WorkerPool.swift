@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import LinuxSystem
+internal import Synchronization
+
+/// Threads for what blocks, such as reading from a disk image.
+public final class WorkerPool: Sendable {
+  private let queue = Mutex<[@Sendable () -> Void]>([])
+  private let wake: Descriptor
+
+  /// Starts `count` threads; before the seccomp filter is loaded.
+  public init(_ count: Int) throws(WorkerError) {
+    do throws(SystemError) {
+      wake = try EventFile.make()
+      try wake.setNonBlocking(false)
+      for index in 0..<count { try Thread.start("worker \(index)") { [self] in run() } }
+    } catch {
+      throw WorkerError(description: "\(error)")
+    }
+  }
+
+  /// Why the threads could not be started.
+  public struct WorkerError: Error, CustomStringConvertible, Sendable {
+    public var description: String
+  }
+
+  /// Runs `work` on one of the threads; work given earlier starts earlier.
+  public func submit(_ work: @escaping @Sendable () -> Void) {
+    queue.withLock { $0.append(work) }
+    EventFile.signal(wake)
+  }
+
+  private func run() {
+    while true {
+      EventFile.drain(wake)
+      while let work = queue.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { work() }
+    }
+  }
+}
