@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceProtocol
+
+/// What a device of some role may claim; the machine file says which roles there are.
+struct DeviceGrants: Sendable {
+  var ports: [ClosedRange<UInt16>] = []
+  /// Where a movable region may be moved to.
+  var movablePorts: ClosedRange<UInt16>?
+  var memories: [ClosedRange<UInt64>] = []
+  var functions: [UInt8] = []
+  var interrupts: [UInt8] = []
+  /// Whether it may reset and power off the machine, and route the PCI interrupts.
+  var isChipset = false
+
+  /// The grants of a role, with the debug exit port where the machine has one.
+  static func role(_ role: String, exitPort: UInt32) -> DeviceGrants? {
+    switch role {
+    case "piix":
+      var grants = DeviceGrants(
+        ports: [
+          0x00...0x0F, 0x60...0x64, 0x70...0x71, 0x80...0x8F, 0x92...0x92, 0xB2...0xB3,
+          0xC0...0xDF, 0x402...0x402, 0x4D0...0x4D1, 0x510...0x51B, 0xCF9...0xCF9, 0xAFE0...0xAFE3,
+        ],
+        movablePorts: 0x400...0xFFFF, functions: [0x08, 0x0B], interrupts: [1, 8, 9, 12],
+        isChipset: true)
+      if let port = UInt16(exactly: exitPort) { grants.ports.append(port...(port &+ 3 < port ? port : port + 3)) }
+      return grants
+    case "ide":
+      return DeviceGrants(
+        ports: [0x1F0...0x1F7, 0x3F6...0x3F6, 0x170...0x177, 0x376...0x376], functions: [0x09],
+        interrupts: [14, 15])
+    case "serial":
+      return DeviceGrants(
+        ports: [0x3F8...0x3FF, 0x2F8...0x2FF, 0x3E8...0x3EF, 0x2E8...0x2EF], interrupts: [3, 4])
+    case "vga":
+      return DeviceGrants(
+        ports: [0x3B0...0x3DF, 0x1CE...0x1D1], memories: [0xA0000...0xBFFFF], functions: [0x10])
+    case "example":
+      return DeviceGrants(ports: [0x560...0x567], interrupts: [5])
+    default:
+      return nil
+    }
+  }
+
+  /// Checks claims against the grants.
+  ///
+  /// - Throws: the first claim that goes beyond them.
+  func check(_ claims: Claims) throws(ProtocolError) {
+    for claim in claims.ports {
+      let last = UInt32(claim.base) + UInt32(claim.count) - 1
+      guard claim.count > 0, last <= 0xFFFF else {
+        throw ProtocolError("port region \(claim.region) is empty or wraps around")
+      }
+      if claim.isMovable {
+        guard movablePorts != nil, claim.count <= 64 else {
+          throw ProtocolError("port region \(claim.region) may not be movable")
+        }
+        continue
+      }
+      guard ports.contains(where: { $0.contains(claim.base) && $0.contains(UInt16(last)) }) else {
+        throw ProtocolError(
+          "ports \(hex(UInt64(claim.base))) to \(hex(UInt64(last))) are not granted")
+      }
+    }
+    for claim in claims.memories {
+      let (last, overflow) = claim.base.addingReportingOverflow(claim.byteCount &- 1)
+      guard claim.byteCount > 0, !overflow,
+        memories.contains(where: { $0.contains(claim.base) && $0.contains(last) })
+      else { throw ProtocolError("memory at \(hex(claim.base)) is not granted") }
+    }
+    for claim in claims.functions where !functions.contains(claim.devfn) {
+      throw ProtocolError("PCI function \(claim.devfn >> 3).\(claim.devfn & 7) is not granted")
+    }
+    for claim in claims.lines where !interrupts.contains(claim.interrupt) {
+      throw ProtocolError("interrupt \(claim.interrupt) is not granted")
+    }
+    for claim in claims.descriptors {
+      guard claim.devfn == 0xFF ? claim.kind == .fwCfg && isChipset : functions.contains(claim.devfn)
+      else { throw ProtocolError("a DMA descriptor of this kind is not granted") }
+    }
+  }
+}
+
+/// Returns a number in hexadecimal with its prefix.
+func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
