@@ -29,6 +29,11 @@ public struct Machine: Hashable, Sendable {
   /// Creates a machine with the defaults of every optional key.
   public init(name: String) { self.name = name }
 
+  /// Returns the path of vmctl's socket: the one in the file, or `NAME.sock` in the folder.
+  public func controlPath(inRuntimeFolder folder: String) -> String {
+    monitor.control ?? "\(folder)/\(name).sock"
+  }
+
   /// What runs the virtual CPUs.
   public enum Accelerator: String, CaseIterable, Hashable, Sendable {
     case auto, kvm, soft, none

@@ -78,11 +78,16 @@ public struct ParsedMachine: Sendable {
         subject = quoted(text) + " is "
         offset = node.offset
       }
-      // In front, so that it wins over an error in the same place.
-      reader.diagnostics.insert(
-        Diagnostic(
-          offset: offset, key: path, message: subject + "not supported by this version",
-          remedy: "accepted: " + row.accepted), at: 0)
+      let diagnostic = Diagnostic(
+        offset: offset, key: path, message: subject + "not supported by this version",
+        remedy: "accepted: " + row.accepted)
+      // Of two errors in one place the first is thrown: a whole key that is not supported
+      // needs no other error, but a value is first of all malformed.
+      if row.match.isAny {
+        reader.diagnostics.insert(diagnostic, at: 0)
+      } else {
+        reader.diagnostics.append(diagnostic)
+      }
     }
   }
 }

@@ -19,7 +19,7 @@ struct TextTests {
     .named("[machine]\ncpus = 2 3", "m.toml:3:10: this is not TOML: "),
     .named("[boot]\norder = [\"disk\"", "m.toml:3:16: this is not TOML: "),
     .named("x = { a = 1", "m.toml:2:12: this is not TOML: "),
-    .named("a = 09", "m.toml:2:6: this is not TOML: "),
+    .named("a = 09", "m.toml:2:7: this is not TOML: "),
   ]
 
   @Test("what the parser must not see is refused before", arguments: refusedCases)
