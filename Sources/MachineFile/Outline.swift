@@ -33,15 +33,15 @@ struct Outline: Sendable {
   enum Stop: Error {
     /// Something that is refused, with its reason.
     case refused(Diagnostic)
-    /// Something that is not TOML; the parser has the words for it.
-    case syntax(Int)
+    /// Something that is not TOML: where, and what was expected there.
+    case syntax(Int, String)
   }
 
   typealias Part = (name: String, offset: Int)
 
   /// Opens `[path]` or `[[path]]` and returns the table that the next keys belong to.
   mutating func open(_ path: [Part], isArray: Bool, at offset: Int) throws(Stop) -> Int {
-    guard let last = path.last else { throw .syntax(offset) }
+    guard let last = path.last else { throw .syntax(offset, "a key") }
     var table = Self.root
     for part in path.dropLast() {
       table = try descend(from: table, to: part, creating: .implicitTable)
@@ -64,7 +64,7 @@ struct Outline: Sendable {
 
   /// Adds the key at the end of `path` to `table` and returns its node, still without a value.
   mutating func assign(_ path: [Part], in table: Int) throws(Stop) -> Int {
-    guard let last = path.last else { throw .syntax(nodes[table].keyOffset) }
+    guard let last = path.last else { throw .syntax(nodes[table].keyOffset, "a key") }
     var table = table
     for part in path.dropLast() {
       table = try descend(from: table, to: part, creating: .dottedTable)

@@ -2,9 +2,10 @@
 
 /// Walks TOML text once and notes where everything stands.
 ///
-/// It takes every valid document and some that are not: the parser that gives the values
-/// has the last word. What it refuses itself is what the parser cannot be trusted with:
-/// keys given twice, deep nesting, and U+0000 in a string, where C would end it.
+/// It takes every valid document and some that are not (it does not look into numbers and
+/// dates): the parser that gives the values has the last word. That parser sees no text that
+/// was refused here: on a broken key it would run into an assertion, on deep nesting out of
+/// stack, and U+0000 would end its strings.
 struct OutlineScanner {
   static let maximumDepth = 16
   static let maximumKeyParts = 8
@@ -38,13 +39,15 @@ struct OutlineScanner {
     index += 1
     let isArray = take("[")
     let path = try keyPath()
-    guard take("]"), !isArray || take("]") else { throw .syntax(index) }
+    guard take("]"), !isArray || take("]") else {
+      throw .syntax(index, isArray ? "\"]]\"" : "\"]\"")
+    }
     return try outline.open(path, isArray: isArray, at: path.first?.offset ?? start)
   }
 
   private mutating func assignment(in table: Int, depth: Int) throws(Outline.Stop) {
     let path = try keyPath()
-    guard take("=") else { throw .syntax(index) }
+    guard take("=") else { throw .syntax(index, "\"=\"") }
     skipSpaces()
     let node = try outline.assign(path, in: table)
     try value(of: node, depth: depth)
@@ -55,7 +58,7 @@ struct OutlineScanner {
     skipComment()
     if peek() == UInt8(ascii: "\r") { index += 1 }
     guard let byte = peek() else { return }
-    guard byte == UInt8(ascii: "\n") else { throw .syntax(index) }
+    guard byte == UInt8(ascii: "\n") else { throw .syntax(index, "the end of the line") }
     index += 1
   }
 
@@ -86,7 +89,7 @@ struct OutlineScanner {
     default:
       let start = index
       while let byte = peek(), Self.isBareKey(byte) { index += 1 }
-      guard index > start else { throw .syntax(index) }
+      guard index > start else { throw .syntax(index, "a key") }
       return String(decoding: bytes[start..<index], as: UTF8.self)
     }
   }
@@ -125,7 +128,7 @@ struct OutlineScanner {
       try value(of: element, depth: depth + 1)
       skipBlankLines()
       if take(",") { continue }
-      guard take("]") else { throw .syntax(index) }
+      guard take("]") else { throw .syntax(index, "\",\" or \"]\"") }
       return
     }
   }
@@ -140,31 +143,39 @@ struct OutlineScanner {
       try assignment(in: node, depth: depth + 1)
       skipSpaces()
       if take(",") { continue }
-      guard take("}") else { throw .syntax(index) }
+      guard take("}") else { throw .syntax(index, "\",\" or \"}\"") }
       return
     }
   }
 
+  /// Passes a number, a boolean or a date by its characters; the parser looks closer.
   private mutating func scalar() throws(Outline.Stop) {
-    let start = index
-    loop: while let byte = peek() {
-      switch byte {
-      case UInt8(ascii: ","), UInt8(ascii: "]"), UInt8(ascii: "}"), UInt8(ascii: "#"),
-        UInt8(ascii: "\r"), UInt8(ascii: "\n"), UInt8(ascii: "="), UInt8(ascii: "\""):
-        break loop
-      default: index += 1
-      }
+    switch peek() ?? 0 {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "+"), UInt8(ascii: "-"),
+      UInt8(ascii: "t"), UInt8(ascii: "f"), UInt8(ascii: "i"), UInt8(ascii: "n"):
+      break
+    default: throw .syntax(index, "a value")
     }
-    guard index > start else { throw .syntax(index) }
+    while let byte = peek(), Self.isScalar(byte) { index += 1 }
+  }
+
+  private static func isScalar(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "."), UInt8(ascii: ":"), UInt8(ascii: "+"), UInt8(ascii: " "),
+      UInt8(ascii: "\t"):
+      true
+    default: isBareKey(byte)
+    }
   }
 
   // MARK: Strings
 
   private mutating func string(allowsLines: Bool) throws(Outline.Stop) -> String {
-    guard let quote = peek() else { throw .syntax(index) }
+    guard let quote = peek() else { throw .syntax(index, "a string") }
     let isLiteral = quote == UInt8(ascii: "'")
     let isLong = allowsLines && peek(1) == quote && peek(2) == quote
     index += isLong ? 3 : 1
+    let end = "the end of the string"
     var content: [UInt8] = []
     while let byte = peek() {
       if byte == quote, !isLong {
@@ -177,7 +188,7 @@ struct OutlineScanner {
         while peek() == quote { index += 1 }
         return String(decoding: content, as: UTF8.self)
       }
-      if byte == UInt8(ascii: "\n"), !isLong { throw .syntax(index) }
+      if byte == UInt8(ascii: "\n"), !isLong { throw .syntax(index, end) }
       if byte == UInt8(ascii: "\\"), !isLiteral {
         try escape(into: &content)
       } else {
@@ -185,13 +196,13 @@ struct OutlineScanner {
         index += 1
       }
     }
-    throw .syntax(index)
+    throw .syntax(index, end)
   }
 
   private mutating func escape(into content: inout [UInt8]) throws(Outline.Stop) {
     let start = index
     index += 1
-    guard let byte = peek() else { throw .syntax(index) }
+    guard let byte = peek() else { throw .syntax(index, "an escaped character") }
     index += 1
     let digits: Int
     switch byte {
@@ -204,13 +215,15 @@ struct OutlineScanner {
     var code: UInt32 = 0
     for _ in 0..<digits {
       guard let digit = peek().flatMap({ Character(Unicode.Scalar($0)).hexDigitValue }) else {
-        throw .syntax(index)
+        throw .syntax(index, "\(digits) hexadecimal digits")
       }
       code = code << 4 | UInt32(digit)
       index += 1
     }
     guard code != 0 else { throw refused(start, "U+0000 in a string") }
-    guard let scalar = Unicode.Scalar(code) else { throw .syntax(start) }
+    guard let scalar = Unicode.Scalar(code) else {
+      throw .syntax(start, "the number of a Unicode scalar")
+    }
     content.append(contentsOf: Array(String(Character(scalar)).utf8))
   }
 

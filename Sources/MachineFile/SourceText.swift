@@ -51,6 +51,17 @@ struct SourceText: Hashable, Sendable {
   /// Returns the line of an offset, from 1.
   func line(of offset: Int) -> Int { Self.place(of: offset, in: bytes).line }
 
+  /// Names what stands at an offset.
+  func found(at offset: Int) -> String {
+    guard offset < bytes.count else { return "the end of the file" }
+    if bytes[offset] == UInt8(ascii: "\n") || bytes[offset] == UInt8(ascii: "\r") {
+      return "the end of the line"
+    }
+    // An offset is never inside a scalar.
+    let text = String(decoding: bytes[offset...].prefix(4), as: UTF8.self)
+    return text.unicodeScalars.first.map { quoted(String(Character($0))) } ?? "nothing"
+  }
+
   private static func place(of offset: Int, in bytes: [UInt8]) -> (line: Int, column: Int) {
     var line = 1
     var column = 1

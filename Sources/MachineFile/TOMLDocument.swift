@@ -58,25 +58,23 @@ enum TOMLDocument {
           diagnostic.remedy = "the first is in line \(source.line(of: first))"
         }
         throw source.error(diagnostic)
-      case .syntax(let offset):
-        // The parser sees no more than the line that is wrong: what follows it was not
-        // checked for nesting.
-        let rest = source.bytes[min(offset, source.bytes.count)...]
-        let end = rest.firstIndex(of: UInt8(ascii: "\n")) ?? source.bytes.count
-        _ = try values(String(decoding: source.bytes[..<end], as: UTF8.self), source)
+      case .syntax(let offset, let expected):
         throw source.error(
-          Diagnostic(offset: offset, key: "", message: "this is not TOML", remedy: ""))
+          Diagnostic(
+            offset: offset, key: "",
+            message: "this is not TOML: expected \(expected), not \(source.found(at: offset))",
+            remedy: ""))
       }
     }
-    let table = try values(source.text, source)
+    let table = try values(source)
     return node(of: table, at: Outline.root, in: scanner.outline)
   }
 
   private static func values(
-    _ text: String, _ source: SourceText
+    _ source: SourceText
   ) throws(MachineFileError) -> TOMLTable {
     do {
-      return try TOMLTable(string: text)
+      return try TOMLTable(string: source.text)
     } catch let error as TOMLParseError {
       throw MachineFileError(
         file: source.fileName, line: error.source.begin.line, column: error.source.begin.column,
