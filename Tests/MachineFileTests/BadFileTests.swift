@@ -31,6 +31,18 @@ struct BadFileTests {
     #expect(parseError(bad.text, unsupported: []) == bad.error)
   }
 
+  @Test("of several errors the first in the file is thrown, whatever is read first")
+  func firstInFile() {
+    let drive = "[[drive]]\nslot = \"ide9\"\nimage = \"a\"\nformat = \"raw\"\n"
+    let debug = "[debug]\nexit-port = 96\n"
+
+    let driveFirst = parseError("name = \"a\"\n" + drive + debug)
+    let debugFirst = parseError("name = \"a\"\n" + debug + drive)
+
+    #expect(driveFirst.hasPrefix("m.toml:3:8: drive[0].slot: "))
+    #expect(debugFirst.hasPrefix("m.toml:3:13: debug.exit-port: "))
+  }
+
   static let long = String(repeating: "x", count: 64)
   static let nameRule =
     "1 to 63 of a-z, 0-9, \"_\", \".\" and \"-\", the first a letter or digit"
