@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A whole machine, as a machine file describes it.
+///
+/// Paths are as they will be opened: those that were relative are under the machine
+/// file's folder. Parsing has checked everything that needs no look at the host.
+public struct Machine: Hashable, Sendable {
+  /// The machine's name: `[a-z0-9][a-z0-9_.-]{0,62}`.
+  public var name: String
+  public var accelerator = Accelerator.auto
+  /// The number of virtual CPUs, 1 to 255.
+  public var cpus = 1
+  public var memory = MemorySize(mebibytes: 256)
+  public var cpuModel = CPUModel.host
+  public var firmware = Firmware.seaBIOS
+  /// The VGA BIOS's path; without one the distribution's is used.
+  public var vgaBIOS: String?
+  public var boot = Boot()
+  /// The drives, in file order.
+  public var drives: [Drive] = []
+  /// The serial ports' back ends, COM1 first; at most four.
+  public var serial: [Backend] = []
+  public var display = Display()
+  public var monitor = MonitorSockets()
+  public var debug = Debug()
+  public var isolation = IsolationLevel.strict
+  public var devices = Devices()
+
+  /// Creates a machine with the defaults of every optional key.
+  public init(name: String) { self.name = name }
+
+  /// Returns the path of vmctl's socket: the one in the file, or `NAME.sock` in the folder.
+  public func controlPath(inRuntimeFolder folder: String) -> String {
+    monitor.control ?? "\(folder)/\(name).sock"
+  }
+
+  /// What runs the virtual CPUs.
+  public enum Accelerator: String, CaseIterable, Hashable, Sendable {
+    case auto, kvm, soft, none
+  }
+
+  /// What the guest is told that its CPU is.
+  public enum CPUModel: Hashable, Sendable {
+    case host
+    case base
+    case named(String)
+  }
+
+  /// The firmware image.
+  public enum Firmware: Hashable, Sendable {
+    /// SeaBIOS from the distribution.
+    case seaBIOS
+    case path(String)
+  }
+
+  /// What the machine starts from.
+  public struct Boot: Hashable, Sendable {
+    /// A kind of drive to start from.
+    public enum Medium: String, CaseIterable, Hashable, Sendable { case disk, cdrom }
+
+    public var order: [Medium] = [.disk, .cdrom]
+    /// Whether the firmware offers its boot menu.
+    public var menu = false
+    /// A kernel to start directly; then `order` does not count.
+    public var kernel: String?
+    public var initrd: String?
+    public var commandLine: String?
+
+    public init() {}
+  }
+
+  /// A drive and its image.
+  public struct Drive: Hashable, Sendable {
+    /// A place on one of the two IDE channels.
+    public enum Slot: String, CaseIterable, Hashable, Sendable {
+      case ide00 = "ide0.0"
+      case ide01 = "ide0.1"
+      case ide10 = "ide1.0"
+      case ide11 = "ide1.1"
+    }
+
+    public enum Format: String, CaseIterable, Hashable, Sendable { case raw, qcow2 }
+
+    public enum Media: String, CaseIterable, Hashable, Sendable { case disk, cdrom }
+
+    /// Which backing files the image may name.
+    public enum Backing: Hashable, Sendable {
+      /// None: an image that names one is refused.
+      case none
+      /// Any file in the image's own folder.
+      case sameFolder
+      /// These files and no others.
+      case paths([String])
+    }
+
+    public var slot: Slot
+    public var image: String
+    public var format: Format
+    public var media = Media.disk
+    public var isReadOnly = false
+    public var backing = Backing.none
+
+    public init(slot: Slot, image: String, format: Format) {
+      self.slot = slot
+      self.image = image
+      self.format = format
+    }
+  }
+
+  /// The host's end of a character device.
+  public enum Backend: Hashable, Sendable {
+    /// The launcher's own terminal or pipes.
+    case stdio
+    /// A new pseudo-terminal.
+    case pty
+    case file(String)
+    /// A listening Unix socket at this path.
+    case unix(String)
+    case null
+  }
+
+  /// The network-facing displays.
+  public struct Display: Hashable, Sendable {
+    public var vnc: ListenAddress?
+    public var web: ListenAddress?
+    public var passwordFile: String?
+
+    public init() {}
+  }
+
+  /// The monitor's sockets.
+  public struct MonitorSockets: Hashable, Sendable {
+    public var qmp: Backend?
+    public var hmp: Backend?
+    /// The path of vmctl's socket; without one, a path in the runtime folder is made
+    /// from the machine's name.
+    public var control: String?
+
+    public init() {}
+  }
+
+  /// Debug devices.
+  public struct Debug: Hashable, Sendable {
+    /// Where what the firmware writes to port 402h goes; without one there is no such port.
+    public var console: Backend?
+    /// The port that ends the machine with exit code (v << 1) | 1 when v is written.
+    public var exitPort: UInt16?
+
+    public init() {}
+  }
+
+  /// What a missing layer of the sandbox means.
+  public enum IsolationLevel: String, CaseIterable, Hashable, Sendable {
+    /// The machine does not start.
+    case strict
+    /// The machine starts and says so.
+    case relaxed
+  }
+
+  /// The device processes.
+  public enum DeviceName: String, CaseIterable, Hashable, Sendable {
+    case piix, ide, serial, vga
+  }
+
+  /// How one device process is run.
+  public struct Device: Hashable, Sendable {
+    public enum DMA: String, CaseIterable, Hashable, Sendable { case mediated, shared }
+
+    /// What happens when the process dies or misses its deadline.
+    public enum OnFault: String, CaseIterable, Hashable, Sendable { case restart, pause, stop }
+
+    public var dma = DMA.mediated
+    public var onFault = OnFault.restart
+    /// The socket of a device that somebody else started.
+    public var socket: String?
+    /// How long one live access may take, in nanoseconds.
+    public var deadline: UInt64 = 5_000_000_000
+
+    public init() {}
+  }
+
+  /// The settings of each device process.
+  public struct Devices: Hashable, Sendable {
+    public var piix = Device()
+    public var ide = Device()
+    public var serial = Device()
+    public var vga = Device()
+
+    public init() {}
+
+    public subscript(name: DeviceName) -> Device {
+      get {
+        switch name {
+        case .piix: piix
+        case .ide: ide
+        case .serial: serial
+        case .vga: vga
+        }
+      }
+      set {
+        switch name {
+        case .piix: piix = newValue
+        case .ide: ide = newValue
+        case .serial: serial = newValue
+        case .vga: vga = newValue
+        }
+      }
+    }
+  }
+}

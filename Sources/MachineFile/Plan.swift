@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What would be started for a machine: shown by `vmlaunch check`.
+///
+/// The constructor fills in what the machine file decides; the launcher adds what it
+/// finds out (the accelerator that `auto` takes, firmware paths, sandbox layers).
+public struct Plan: Hashable, Sendable {
+  /// A file descriptor that a process is started with.
+  public struct Descriptor: Hashable, Sendable {
+    /// Its role, such as `drive ide0.0`.
+    public var role: String
+    /// What it is, such as `disk.qcow2 (qcow2, read-write)`.
+    public var what: String
+
+    public init(_ role: String, _ what: String) {
+      self.role = role
+      self.what = what
+    }
+  }
+
+  /// One process.
+  public struct Process: Hashable, Sendable {
+    /// The executable's name.
+    public var name: String
+    /// The sandbox profile's name.
+    public var profile: String
+    public var descriptors: [Descriptor]
+    /// The ports, interrupts and PCI functions that it may claim; the core claims nothing.
+    public var claims: [String]
+    /// What else to say, such as its deadline.
+    public var notes: [String]
+
+    public init(
+      name: String, profile: String, descriptors: [Descriptor] = [], claims: [String] = [],
+      notes: [String] = []
+    ) {
+      self.name = name
+      self.profile = profile
+      self.descriptors = descriptors
+      self.claims = claims
+      self.notes = notes
+    }
+  }
+
+  public var name: String
+  /// One line each about the machine as a whole.
+  public var summary: [String]
+  public var processes: [Process]
+
+  /// Derives the plan from a machine.
+  public init(_ machine: Machine) {
+    name = machine.name
+    summary = Self.summary(of: machine)
+    processes = [
+      Self.core(machine), Self.piix(machine), Self.ide(machine), Self.serial(machine),
+      Self.vga(machine),
+    ]
+  }
+
+  private static func summary(of machine: Machine) -> [String] {
+    let model =
+      switch machine.cpuModel {
+      case .host: "host"
+      case .base: "base"
+      case .named(let name): name
+      }
+    let cpus = machine.cpus == 1 ? "1 CPU" : "\(machine.cpus) CPUs"
+    return [
+      "accelerator \(machine.accelerator.rawValue)", "\(cpus), model \(model)",
+      "memory \(machine.memory)", "firmware \(firmware(machine))",
+      "boot " + machine.boot.order.map(\.rawValue).joined(separator: ", then ")
+        + (machine.boot.menu ? ", with a menu" : ""),
+      "isolation \(machine.isolation.rawValue)",
+      "control socket \(machine.monitor.control ?? "in the runtime folder")",
+    ]
+  }
+
+  private static func firmware(_ machine: Machine) -> String {
+    switch machine.firmware {
+    case .seaBIOS: "seabios"
+    case .path(let path): path
+    }
+  }
+
+  private static func core(_ machine: Machine) -> Process {
+    var process = Process(name: "vmcore", profile: "core")
+    if machine.accelerator == .auto || machine.accelerator == .kvm {
+      process.descriptors.append(Descriptor("accelerator", "/dev/kvm"))
+    }
+    process.descriptors += [
+      Descriptor("guest memory", "memfd, \(machine.memory)"),
+      Descriptor("firmware", firmware(machine) + " (read-only)"),
+      Descriptor("control", "listening socket"),
+    ]
+    process.descriptors += Machine.DeviceName.allCases.map {
+      Descriptor("device \($0.rawValue)", "socket to vmdev-\($0.rawValue)")
+    }
+    process.notes.append(machine.cpus == 1 ? "1 vCPU thread" : "\(machine.cpus) vCPU threads")
+    return process
+  }
+
+  private static func piix(_ machine: Machine) -> Process {
+    var process = device(.piix, machine)
+    if let console = machine.debug.console {
+      process.descriptors.append(Descriptor("debug console", text(console)))
+    }
+    process.claims = [
+      "PCI 00:01.0 ISA bridge", "PCI 00:01.3 power management", "ports 60h, 64h keyboard",
+      "ports 61h, 92h system control", "ports 70h-71h clock", "port CF9h reset",
+      "ports 510h-51Bh fw_cfg", "IRQ 1, 8, 9, 12",
+    ]
+    if machine.debug.console != nil { process.claims.append("port 402h debug console") }
+    if let port = machine.debug.exitPort {
+      process.claims.append("port \(String(port, radix: 16, uppercase: true))h debug exit")
+    }
+    return process
+  }
+
+  private static func ide(_ machine: Machine) -> Process {
+    var process = device(.ide, machine)
+    for drive in machine.drives {
+      let media = drive.media == .cdrom ? "cdrom, " : ""
+      let access = drive.isReadOnly ? "read-only" : "read-write"
+      process.descriptors.append(
+        Descriptor(
+          "drive \(drive.slot.rawValue)",
+          "\(drive.image) (\(media)\(drive.format.rawValue), \(access))"))
+    }
+    process.claims = [
+      "PCI 00:01.1 IDE", "ports 1F0h-1F7h, 3F6h", "ports 170h-177h, 376h", "IRQ 14, 15",
+      machine.devices.ide.dma == .mediated ? "mediated DMA" : "all guest memory",
+    ]
+    return process
+  }
+
+  private static func serial(_ machine: Machine) -> Process {
+    var process = device(.serial, machine)
+    for (index, backend) in machine.serial.enumerated() {
+      process.descriptors.append(Descriptor("COM\(index + 1)", text(backend)))
+    }
+    process.claims = ["ports 3F8h, 2F8h, 3E8h, 2E8h (8 each)", "IRQ 4, 3"]
+    return process
+  }
+
+  private static func vga(_ machine: Machine) -> Process {
+    var process = device(.vga, machine)
+    process.descriptors += [
+      Descriptor("video memory", "memfd, 16MiB"),
+      Descriptor("VGA BIOS", (machine.vgaBIOS ?? "seabios") + " (read-only)"),
+    ]
+    process.claims = [
+      "PCI 00:02.0 VGA", "ports 3B0h-3DFh", "ports 1CEh-1D0h", "memory A0000h-BFFFFh",
+    ]
+    return process
+  }
+
+  private static func device(_ name: Machine.DeviceName, _ machine: Machine) -> Process {
+    let settings = machine.devices[name]
+    return Process(
+      name: "vmdev-\(name.rawValue)", profile: name.rawValue,
+      descriptors: [
+        Descriptor("core", settings.socket.map { "socket \($0)" } ?? "socket to vmcore"),
+        Descriptor("state page", "memfd"),
+      ],
+      notes: ["deadline \(TimeSpan.text(settings.deadline)), on fault \(settings.onFault.rawValue)"]
+    )
+  }
+
+  private static func text(_ backend: Machine.Backend) -> String {
+    switch backend {
+    case .stdio: "stdio"
+    case .pty: "a new pty"
+    case .file(let path): "file \(path)"
+    case .unix(let path): "listening socket \(path)"
+    case .null: "nothing"
+    }
+  }
+}
+
+extension Plan: CustomStringConvertible {
+  /// The plan as plain text, one fact on each line.
+  public var description: String {
+    var lines = ["machine \(name)"]
+    lines += summary.map { "  " + $0 }
+    for process in processes {
+      lines.append("process \(process.name) (sandbox profile \(process.profile))")
+      lines += process.notes.map { "  \($0)" }
+      lines += process.descriptors.map { "  fd     \($0.role): \($0.what)" }
+      lines += process.claims.map { "  claim  \($0)" }
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+@testable import MachineFile
+
+extension BadFileTests {
+  static let unsupportedCases: [BadFile] = [
+    .named(
+      "[machine]\naccelerator = \"soft\"",
+      "m.toml:3:15: machine.accelerator: \"soft\" is not supported by this version; accepted: "
+        + "auto, kvm"),
+    .named(
+      "[machine]\naccelerator = \"none\"",
+      "m.toml:3:15: machine.accelerator: \"none\" is not supported by this version; accepted: "
+        + "auto, kvm"),
+    .named(
+      "[machine]\ncpu-model = \"Nehalem\"",
+      "m.toml:3:13: machine.cpu-model: \"Nehalem\" is not supported by this version; accepted: "
+        + "host, base"),
+    .named(
+      "[boot]\nkernel = \"vmlinuz\"",
+      "m.toml:3:1: boot.kernel: not supported by this version; accepted: boot.order with a "
+        + "bootable drive"),
+    .named(
+      "[boot]\ninitrd = \"initrd\"",
+      "m.toml:3:1: boot.initrd: not supported by this version; accepted: boot.order with a "
+        + "bootable drive"),
+    .named(
+      "[boot]\ncmdline = \"quiet\"",
+      "m.toml:3:1: boot.cmdline: not supported by this version; accepted: boot.order with a "
+        + "bootable drive"),
+    .named(
+      "[display]\nvnc = \"127.0.0.1:5900\"",
+      "m.toml:3:1: display.vnc: not supported by this version; accepted: no display key"),
+    .named(
+      "[display]\nweb = \"127.0.0.1:5900\"",
+      "m.toml:3:1: display.web: not supported by this version; accepted: no display key"),
+    .named(
+      "[display]\npassword-file = \"p\"",
+      "m.toml:3:1: display.password-file: not supported by this version; accepted: no display "
+        + "key"),
+    .named(
+      "[monitor]\nqmp = \"unix:q\"",
+      "m.toml:3:1: monitor.qmp: not supported by this version; accepted: control"),
+    .named(
+      "[monitor]\nhmp = \"stdio\"",
+      "m.toml:3:1: monitor.hmp: not supported by this version; accepted: control"),
+    .named(
+      "[[serial]]\nbackend = \"pty\"\n[[serial]]\nbackend = \"unix:s\"",
+      "m.toml:5:11: serial[1].backend: \"unix:s\" is not supported by this version; accepted: "
+        + "stdio, pty, file:PATH, null"),
+    .named(
+      "[debug]\nconsole = \"unix:s\"",
+      "m.toml:3:11: debug.console: \"unix:s\" is not supported by this version; accepted: "
+        + "stdio, pty, file:PATH, null"),
+    .named(
+      "[device.ide]\nsocket = \"/run/s\"",
+      "m.toml:3:1: device.ide.socket: not supported by this version; accepted: no socket key"),
+    .named(
+      "[device.ide]\ndma = \"shared\"",
+      "m.toml:3:7: device.ide.dma: \"shared\" is not supported by this version; accepted: "
+        + "mediated"),
+  ]
+
+  static let futureCases: [BadFile] = [
+    .named(
+      "[boot]\ninitrd = \"i\"",
+      "m.toml:3:1: boot.initrd: needs boot.kernel; accepted: initrd with kernel"),
+    .named(
+      "[boot]\nkernel = \"k\"\norder = [\"disk\"]",
+      "m.toml:4:1: boot.order: boot.kernel and boot.order exclude each other; accepted: one of "
+        + "the two"),
+    .named(
+      "[display]\nvnc = \"5900\"",
+      "m.toml:3:7: display.vnc: \"5900\" is not an address; accepted: \(addressRule)"),
+    .named(
+      "[display]\nvnc = \"example.com:5900\"",
+      "m.toml:3:7: display.vnc: \"example.com:5900\" is not an address; accepted: "
+        + addressRule),
+    .named(
+      "[display]\nvnc = \"127.0.0.1:0\"",
+      "m.toml:3:7: display.vnc: \"127.0.0.1:0\" is not an address; accepted: \(addressRule)"),
+    .named(
+      "[display]\nweb = \"127.0.0.256:1\"",
+      "m.toml:3:7: display.web: \"127.0.0.256:1\" is not an address; accepted: \(addressRule)"),
+    .named(
+      "[display]\nvnc = \"0.0.0.0:5900\"",
+      "m.toml:3:7: display.vnc: \"0.0.0.0:5900\" is open to other hosts; accepted: a loopback "
+        + "address or unix:PATH, or display.password-file with it"),
+    .named(
+      "[display]\nvnc = \"[::]:5900\"",
+      "m.toml:3:7: display.vnc: \"[::]:5900\" is open to other hosts; accepted: a loopback "
+        + "address or unix:PATH, or display.password-file with it"),
+    .named(
+      "[display]\nvnc = \"127.0.0.1:1\"\nweb = \"127.0.0.1:1\"",
+      "m.toml:4:7: display.web: \"127.0.0.1:1\" is already used by display.vnc; accepted: an "
+        + "address of its own"),
+    .named(
+      "[display]\npassword-file = \"p\"",
+      "m.toml:3:1: display.password-file: needs display.vnc or display.web; accepted: "
+        + "password-file with one of them"),
+    .named(
+      "[monitor]\nqmp = \"unix:s\"\ncontrol = \"unix:s\"",
+      "m.toml:4:11: monitor.control: \"s\" is already used by monitor.qmp; accepted: a path that "
+        + "nothing else writes"),
+    .named(
+      "[monitor]\nqmp = \"stdio\"",
+      "m.toml:3:7: monitor.qmp: \"stdio\" is not a back end; accepted: unix:PATH"),
+  ]
+}
