@@ -76,7 +76,7 @@ let package = Package(
 
     // Core.
     library("KVM", ["LinuxSystem"]),
-    library("MachineCore", ["DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM"]),
+    library("MachineCore", ["DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "Monitor"]),
     library("Monitor", ["DeviceProtocol", "LinuxSystem"]),
 
     // Launch.

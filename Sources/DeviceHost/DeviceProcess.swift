@@ -40,7 +40,7 @@ public enum DeviceProcess {
   /// Ends the process with a reason.
   public static func end(_ reason: String, code: Int32 = 1) -> Never {
     Log.line(reason)
-    Exit.now(code)
+    ProcessExit.now(code)
   }
 }
 

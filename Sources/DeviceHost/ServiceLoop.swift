@@ -244,7 +244,7 @@ struct ServiceLoop {
       }
     } catch {
       switch error {
-      case .closed: Exit.now(0)
+      case .closed: ProcessExit.now(0)
       default: DeviceProcess.end("\(error)")
       }
     }
@@ -272,7 +272,7 @@ struct ServiceLoop {
         endpoint.flush(services)
         commit(&endpoint)
         try services.channel.reply(to: header, Empty())
-        Exit.now(0)
+        ProcessExit.now(0)
       case .screendump:
         let message: ScreendumpRequest = try packet.decode()
         services.attached = packet.descriptors.first
