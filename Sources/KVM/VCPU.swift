@@ -13,6 +13,11 @@ public final class VCPU: Sendable {
   let descriptor: Descriptor
   let page: Mapping
   let stateMSRs: [UInt32]
+
+  /// The state that the vCPU was made with: that of the processor after a reset.
+  ///
+  /// vCPU 0 is at the reset vector; the others wait for INIT and a start-up message.
+  public let resetState: VCPUState
   private let ring: Int?
   private let hasSyncRegisters: Bool
 
@@ -44,6 +49,7 @@ public final class VCPU: Sendable {
       _ = try descriptor.control("KVM_SET_CPUID2", KVMRequest.setCPUID, bytes: &table.bytes)
     }
     stateMSRs = Self.readable(try system.stateMSRs(), descriptor)
+    resetState = try Self.state(descriptor, stateMSRs)
     if hasSyncRegisters { page.store(UInt64(7), at: RunPage.validRegisters) }
   }
 
