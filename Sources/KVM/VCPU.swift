@@ -32,6 +32,11 @@ public final class VCPU: Sendable {
   /// Installs the kick signal's handler, which does nothing; once for each process.
   public static func prepareProcess() { Signals.interruptOnly(kickSignal) }
 
+  /// Lets kicks reach the calling thread; once in each thread that calls ``run()``.
+  ///
+  /// Threads inherit blocked signals: without this a kick may not end a run.
+  public static func prepareThread() { Signals.unblock(kickSignal) }
+
   init(id: UInt32, system: KVMSystem, descriptor: Descriptor, cpuid: CPUIDTable)
     throws(KVMError)
   {

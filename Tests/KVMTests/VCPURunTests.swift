@@ -74,6 +74,7 @@ struct VCPURunTests {
   @Test("a triple fault is a shutdown")
   func tripleFault() throws {
     let guest = try GuestMachine("triple")
+    try guest.enterLongMode()
     #expect(try guest.run() == .shutdown)
   }
 

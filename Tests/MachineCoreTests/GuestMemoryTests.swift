@@ -21,7 +21,7 @@ struct GuestMemoryTests {
     "what is not all RAM has no place",
     arguments: [
       (0xC000_0000, 1), (0xBFFF_FFFF, 2), (0xFFFF_FFFF, 1), (0x1_2000_0000, 1),
-      (0x1_1FFF_FFFC, 8), (0xA0000, 1), (0x9FFFF, 2), (0xBFFFF, 2), (0x9000, 0x8_0000),
+      (0x1_1FFF_FFFC, 8), (0xA0000, 1), (0x9FFFF, 2), (0xBFFFF, 2), (0x9000, 0xC_0000),
       (UInt64.max, 1), (UInt64.max, UInt64.max), (0, UInt64.max), (0x1_0000_0000, UInt64.max),
     ] as [(UInt64, UInt64)])
   func refused(address: UInt64, count: UInt64) {

@@ -17,10 +17,10 @@ org 0x1000
   out 0x21, al
   mov al, 1
   out 0x80, al
-wait:
+idle:
   sti
   hlt
-  jmp wait
+  jmp idle
 handler:
   mov al, 2
   out 0x80, al

@@ -1,8 +1,8 @@
 ; SPDX-License-Identifier: Apache-2.0
-; An interrupt without an interrupt table.
-bits 16
+; An undefined instruction without an interrupt table, in 64-bit mode.
+bits 64
 org 0x1000
   lidt [none]
-  int 0x20
-  hlt
-none: dw 0, 0, 0
+  ud2
+none: dw 0
+  dq 0
