@@ -48,6 +48,7 @@ final class GuestMachine: Sendable {
     VCPU.prepareProcess()
     system = try KVMSystem(descriptor: try Descriptor.open("/dev/kvm", O_RDWR))
     machine = try system.createVM()
+    try machine.setIdentityMapAddress(0xFFFB_C000)
     try machine.setTSSAddress(0xFFFB_D000)
     if chips {
       try machine.createInterruptChips()
