@@ -15,6 +15,8 @@
 #include <sys/types.h>
 #include <termios.h>
 
+#include "CLinuxSandbox.h"
+
 // Memory and events.
 int bh_memfd_create(const char *_Nonnull name, unsigned flags);
 int bh_eventfd(unsigned initial, int flags);
