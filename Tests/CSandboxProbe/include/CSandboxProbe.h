@@ -8,3 +8,6 @@ long probe_call(long number, long a, long b, long c, long d, long e, long f);
 long probe_path_call(long number, const char *path, long b, long c);
 long probe_at_call(long number, const char *path, long c, long d);
 int probe_32bit_call(int number);
+long probe_connect(int port);
+// Maps memory that is writable and executable at once, or makes written memory executable.
+long probe_write_code(int allow_both);
