@@ -208,8 +208,8 @@ final class CStrings {
   }
 
   deinit {
-    // SAFETY: each was made by strdup and is freed once.
-    for unsafe pointer in unsafe pointers { unsafe free(pointer) }
+    // SAFETY: each was made by strdup and is freed once; free(NULL) does nothing.
+    unsafe pointers.forEach { unsafe free($0) }
   }
 
   /// Calls `body` with the list; the pointers are valid during the call.
