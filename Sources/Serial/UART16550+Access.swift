@@ -143,7 +143,7 @@ extension UART16550 {
     isTransmitPending = false
     if modemControl.contains(.loopback) {
       accept(byte & lineControl.dataMask, errors: [], now: now)
-    } else if !queue.push(byte & lineControl.dataMask) {
+    } else if !queue.push(byte) {
       lostCount &+= 1
     }
     if queue.count > Self.throttleLevel { isThrottled = true }

@@ -21,7 +21,9 @@ public import DeviceModel
 ///
 /// Differences from the chip: characters take no time on the line in either direction (only
 /// the receive timeout has the line's speed), FCR bit 2 finds nothing to clear because
-/// sent bytes are on the wire already, and a break does not corrupt bytes sent during it.
+/// sent bytes are on the wire already, a break does not corrupt bytes sent during it, and
+/// the wire carries all eight bits whatever the character's length (boot code often writes
+/// before it has set LCR).
 public struct UART16550: Sendable {
   /// The number of bytes that the outgoing queue holds.
   public static let queueCapacity = 4096

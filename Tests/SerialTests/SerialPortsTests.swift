@@ -42,8 +42,8 @@ struct SerialPortsTests {
     #expect(!ports.interrupt(irq: 3))
     #expect(!ports.interrupt(irq: 5))
     ports.uarts[2].put(0x41, 0)
-    #expect(ports.takePulse(irq: 4))
-    #expect(!ports.takePulse(irq: 4))
+    #expect(ports.takePulse(irq: 4) == true)
+    #expect(ports.takePulse(irq: 4) == false)
   }
 
   @Test("the earliest timeout is the deadline")
