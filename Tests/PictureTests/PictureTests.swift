@@ -6,8 +6,9 @@ import Testing
 @testable import Picture
 
 /// What ImageMagick says of a file, so that the pictures are read by somebody else's code.
-private func imageMagick(_ tool: String, _ arguments: [String]) throws -> (code: Int32, text: String)
-{
+private func imageMagick(_ tool: String, _ arguments: [String]) throws -> (
+  code: Int32, text: String
+) {
   let paths = ["/usr/bin/", "/usr/local/bin/"].map { $0 + tool }
   let path = try #require(
     paths.first { FileManager.default.isExecutableFile(atPath: $0) },
@@ -61,7 +62,10 @@ struct PictureTests {
       let length = file[place..<(place + 4)].reduce(0) { $0 << 8 | Int($1) }
       types.append(String(decoding: file[(place + 4)..<(place + 8)], as: UTF8.self))
       if types.count == 1 {
-        #expect(Array(file[(place + 8)..<(place + 8 + length)]) == [0, 0, 0, 3, 0, 0, 0, 2, 8, 2, 0, 0, 0])
+        #expect(
+          Array(file[(place + 8)..<(place + 8 + length)]) == [
+            0, 0, 0, 3, 0, 0, 0, 2, 8, 2, 0, 0, 0,
+          ])
       }
       place += 12 + length
     }
