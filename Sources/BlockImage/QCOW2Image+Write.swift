@@ -142,8 +142,8 @@ extension QCOW2Image where Storage: ~Copyable {
 
   /// Writes one cluster: `bytes` where they belong in it, the rest as it reads now.
   ///
-  /// - Parameter isFresh: The cluster lies past the old end of the file, so that what is
-  ///   not written there reads as zero.
+  /// `isFresh` says that the cluster lies past the old end of the file, so that what is not
+  /// written there reads as zero.
   private mutating func writeWhole(
     _ bytes: Span<UInt8>, at offset: UInt64, host: UInt64, filler: ClusterSource,
     isFresh: Bool
