@@ -6,7 +6,8 @@ extension IDEController {
   public func withBuffer<R, E: Error>(channel: Int, _ body: (Span<UInt8>) throws(E) -> R)
     throws(E) -> R
   {
-    try body(channels[channel & 1].buffer.span)
+    let buffer = channels[channel & 1].buffer
+    return try body(buffer.span)
   }
 
   /// Calls `body` with a channel's PIO buffer, for filling it from the image or restoring it.
