@@ -192,7 +192,7 @@ struct QCOW2WriteTests {
     let check = try bench.run("qemu-img", ["check", "-f", "qcow2", "i"])
     #expect(check.code == 0, "\(check.output)")
     #expect(throws: BlockImageError.backingFileMissing(name: "base")) {
-      try open(try bench.load("i"))
+      _ = try open(try bench.load("i"))
     }
   }
 
