@@ -166,8 +166,16 @@ public enum Spawn {
     let process = ChildProcess(pid: pid, descriptor: Descriptor(owning: pidfd))
     let prepared = PreparedProcess(
       process, gate: Descriptor(owning: gate), news: Descriptor(owning: news), path: executable)
-    // On an error the gate closes, and the child ends by itself without having run anything.
-    if hasUser { try map(pid, identity) }
+    if hasUser {
+      do {
+        try map(pid, identity)
+      } catch {
+        // It has run nothing, and goes before anybody sees it.
+        try? process.kill()
+        _ = try? process.wait()
+        throw error
+      }
+    }
     return prepared
   }
 

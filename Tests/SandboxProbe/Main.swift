@@ -91,15 +91,23 @@ enum Launcher {
     var kinds = Namespaces.all
     if namespaces == "none" { kinds = [] }
     if namespaces == "no-network" { kinds.remove(.network) }
+    let arguments = ["sandbox-probe", "inside", level, filter, scenario]
+    let descriptors: [(Descriptor, as: Int32)] = [
+      (null, as: 0), (null, as: 1), (Descriptor(owning: dup(2)), as: 2), (there.descriptor, as: 3),
+    ]
+    if namespaces == "foreign-user" {
+      // An identity that only a privileged caller may give.
+      return (
+        try Sandbox.start(
+          executable: "/proc/self/exe", arguments: arguments, descriptors: descriptors,
+          profile: .vga, level: IsolationLevel(rawValue: level) ?? .strict,
+          identity: .host(user: 4242, group: 4242)), here
+      )
+    }
     let child = try Spawn.start(
-      executable: "/proc/self/exe",
-      arguments: ["sandbox-probe", "inside", level, filter, scenario],
-      environment: try Sandbox.environment(),
-      descriptors: [
-        (null, as: 0), (null, as: 1), (Descriptor(owning: dup(2)), as: 2),
-        (there.descriptor, as: 3),
-      ],
-      namespaces: kinds, identity: .automatic(base: 100_000, number: 7))
+      executable: "/proc/self/exe", arguments: arguments,
+      environment: try Sandbox.environment(), descriptors: descriptors, namespaces: kinds,
+      identity: .automatic(base: 100_000, number: 7))
     return (child, here)
   }
 }

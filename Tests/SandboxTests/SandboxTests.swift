@@ -167,6 +167,19 @@ struct SandboxTests {
     #expect(none.report?.seccompMode == 2)
   }
 
+  @Test("starts with fewer namespaces where they can't be had, and only when relaxed")
+  func fallsBack() throws {
+    let starter = ThisProcess.user == 0 ? Starter.nobody : .caller
+    let strict = try ProbeRun.run(starter, namespaces: "foreign-user", "nothing")
+    #expect(strict.report == nil)
+    #expect(strict.lines["write"]?.contains("uid_map: Operation not permitted") == true)
+    let relaxed = try ProbeRun.run(
+      starter, level: "relaxed", namespaces: "foreign-user", "nothing")
+    #expect(relaxed.report?.missing.map(\.layer).first == .namespaces)
+    #expect(relaxed.report?.seccompMode == 2)
+    #expect(relaxed.status == "exited with code 0")
+  }
+
   @Test(
     "can be entered with the profile of each of a machine's processes",
     arguments: SandboxProfile.all.map(\.name))
