@@ -24,6 +24,7 @@ struct VCPULoop {
   }
 
   consuming func run() {
+    VCPU.prepareThread()
     do throws(KVMError) {
       while true {
         let mode = machine.mode.value

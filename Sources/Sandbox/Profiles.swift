@@ -41,7 +41,7 @@ extension SandboxProfile {
         SyscallRule("ftruncate", "the size of those pages"),
         SyscallRule("fcntl", [.equals(argument: 1, 1033)], "F_ADD_SEALS: sealing them"),
       ]
-        + ControlRequest.kvm.map {
+        + KernelRequest.kvm.map {
           SyscallRule("ioctl", [.equals(argument: 1, $0.number)], $0.name)
         })
     profile.limits.spareDescriptors = 128
