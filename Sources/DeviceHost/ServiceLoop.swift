@@ -90,6 +90,7 @@ struct ServiceLoop {
 
   mutating func run<E: DeviceEndpoint>(_ endpoint: inout E) -> Never {
     let lane = services.lane
+    while endpoint.pump(services) { commit(&endpoint) }
     while true {
       let bell = lane.doorbell
       var worked = false
@@ -112,7 +113,13 @@ struct ServiceLoop {
         endpoint.publish(services)
         worked = true
       }
-      guard !worked else { continue }
+      guard !worked else {
+        while endpoint.pump(services) {
+          commit(&endpoint)
+          endpoint.publish(services)
+        }
+        continue
+      }
       wait(bell, deadline: deadline)
     }
   }

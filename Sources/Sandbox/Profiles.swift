@@ -83,8 +83,10 @@ extension SandboxProfile {
     var profile = SandboxProfile(
       "serial",
       channels + [
-        SyscallRule("splice", "bytes from a back end to a log without a copy"),
-        SyscallRule("accept4", "a client connects to a port's socket"),
+        SyscallRule("splice", "output from the port's pipe to its back end, whole or not at all"),
+        SyscallRule("pwrite64", "output to a regular file, at its own offset"),
+        SyscallRule(
+          "ioctl", [.equals(argument: 1, 0x541B)], "FIONREAD: what a predecessor left in the pipe"),
       ])
     profile.limits.fileSize = nil  // a back end may be a file
     return profile
