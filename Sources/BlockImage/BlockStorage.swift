@@ -20,22 +20,6 @@ public protocol BlockStorage: ~Copyable {
 
   /// Makes everything written so far durable.
   mutating func flush() throws(StorageError)
-
-  /// Makes `count` bytes from `offset` read as zero, by a hole where the host can.
-  mutating func zero(at offset: UInt64, count: UInt64) throws(StorageError)
-}
-
-extension BlockStorage where Self: ~Copyable {
-  /// Writes zeros in pieces of 64 KiB.
-  public mutating func zero(at offset: UInt64, count: UInt64) throws(StorageError) {
-    let zeros = [UInt8](repeating: 0, count: Int(min(count, 65536)))
-    var done: UInt64 = 0
-    while done < count {
-      let piece = Int(min(count - done, 65536))
-      try write(zeros.span.extracting(0..<piece), at: offset &+ done)
-      done += UInt64(piece)
-    }
-  }
 }
 
 /// Why a storage could not do what it was asked to.

@@ -11,14 +11,13 @@ extension IDEChannel {
       drives[selected].isInterrupting = false
       return status(of: selected).rawValue
     }
-    let drive = drives[selected]
     return switch offset {
-    case 1: drive.error
-    case 2: readsHighOrder ? drive.sectorCount.previous : drive.sectorCount.current
-    case 3: readsHighOrder ? drive.lbaLow.previous : drive.lbaLow.current
-    case 4: readsHighOrder ? drive.lbaMid.previous : drive.lbaMid.current
-    case 5: readsHighOrder ? drive.lbaHigh.previous : drive.lbaHigh.current
-    case 6: drive.device | 0xA0
+    case 1: drives[selected].error
+    case 2: drives[selected].sectorCount.value(previous: readsHighOrder)
+    case 3: drives[selected].lbaLow.value(previous: readsHighOrder)
+    case 4: drives[selected].lbaMid.value(previous: readsHighOrder)
+    case 5: drives[selected].lbaHigh.value(previous: readsHighOrder)
+    case 6: drives[selected].device | 0xA0
     default: 0xFF
     }
   }

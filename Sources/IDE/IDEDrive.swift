@@ -144,6 +144,9 @@ struct HistoryByte: DeviceState, Sendable, Equatable {
 
   init(_ value: UInt8 = 0) { current = value }
 
+  /// Returns what a read gives, by the HOB bit of the device control register.
+  func value(previous wantsPrevious: Bool) -> UInt8 { wantsPrevious ? previous : current }
+
   mutating func write(_ value: UInt8) {
     previous = current
     current = value

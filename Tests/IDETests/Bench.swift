@@ -14,6 +14,13 @@ struct Bench {
   var failing: Set<UInt64> = []
   var requests: [IDERequest] = []
 
+  private static let diskPattern = (0..<4096 * 512).map {
+    UInt8(truncatingIfNeeded: $0 / 512 &+ $0)
+  }
+  private static let discPattern = (0..<100 * 2048).map {
+    UInt8(truncatingIfNeeded: $0 / 2048 &* 3 &+ $0)
+  }
+
   /// A disk as primary master and a CD-ROM as secondary master.
   init(sectors: UInt64 = 4096, discSectors: UInt64? = 100) {
     ide.attach(
@@ -21,12 +28,8 @@ struct Bench {
     ide.attach(
       .cdrom(sectorCount: discSectors), channel: 1, drive: 0, serial: "BH0002",
       model: "BULKHEAD CD")
-    media[0] = (0..<Int(min(sectors, 4096)) * 512).map {
-      UInt8(truncatingIfNeeded: $0 / 512 &+ $0)
-    }
-    media[2] = (0..<Int(discSectors ?? 0) * 2048).map {
-      UInt8(truncatingIfNeeded: $0 / 2048 &* 3 &+ $0)
-    }
+    media[0] = Self.diskPattern
+    media[2] = Self.discPattern
   }
 
   func base(_ channel: Int) -> IDERegion { channel == 0 ? .primaryCommand : .secondaryCommand }

@@ -122,8 +122,17 @@ struct RobustnessTests {
       packet[0] = codes[Int.random(in: 0..<codes.count, using: &random)]
       bench.packet(packet, dma: Bool.random(using: &random))
     default:
-      bench.write(UInt8.random(in: 0...3, using: &random), 5, channel)
-      bench.write(UInt8.random(in: 0...255, using: &random), 3, channel)
+      // Now and then a whole command, with the drive awake.
+      let codes: [UInt8] = [0x20, 0x30, 0x40, 0xC4, 0xC5, 0xC8, 0xCA, 0xE7, 0xEC]
+      if Bool.random(using: &random) {
+        for value: UInt64 in [4, 0] {
+          bench.ide.write(value, bench.control(channel), at: 0, width: .byte)
+        }
+      }
+      bench.command(
+        codes[Int.random(in: 0..<codes.count, using: &random)],
+        lba: UInt32.random(in: 0..<4200, using: &random),
+        count: UInt8.random(in: 0...255, using: &random), channel: channel)
     }
   }
 
@@ -157,7 +166,7 @@ struct RobustnessTests {
       }
     }
 
-    #expect(requestCount > 100)
+    #expect(requestCount > 5000)
   }
 
   @Test("a damaged state never traps")
