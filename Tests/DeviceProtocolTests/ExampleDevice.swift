@@ -106,7 +106,7 @@ final class ExampleDevice {
     _ = try answer()
   }
 
-  /// Posts a write; with the ring full it is a live one. Returns whether it was posted.
+  /// Posts a write, or makes it a live one when the ring is full; returns whether it was posted.
   func post(_ offset: UInt64, _ value: UInt64) throws -> Bool {
     let access = LaneAccess(.write, width: 1, region: 0, offset: offset, value: value)
     guard lane.post(access, head: head) else {
