@@ -17,7 +17,7 @@ import Testing
     try device.write(0, 0xABCD, width: 2)
     #expect(try device.read(0, width: 4) == 0x1122_ABCD)
     #expect(try device.read(0, width: 1) == 0xCD)
-    #expect(device.mirrored() == 0x5A ^ 0xCD)
+    #expect(device.mirrored() == UInt32(0x5A ^ 0xCD))
   }
 
   @Test func `Ten thousand posted writes arrive before the read that follows`() throws {
@@ -98,7 +98,7 @@ import Testing
       #expect(try device.answer().value == expected)
     }
     #expect(try device.read(0) == 0x42)
-    #expect(device.mirrored() == 0x5A ^ 0x42)
+    #expect(device.mirrored() == UInt32(0x5A ^ 0x42))
   }
 
   // MARK: - Hostile cores
@@ -127,7 +127,9 @@ import Testing
     var count = 0
     for mutation in selected.enumerated() where mutation.offset % 5 == 0 {
       // The version's features may have any value; so may the role's bytes.
-      guard (try? decodeMessage(mutation.element.bytes, as: "Hello")) == nil else { continue }
+      guard !mutation.element.what.hasPrefix("word 3") || mutation.element.what < "word 34",
+        (try? decodeMessage(mutation.element.bytes, as: "Hello")) == nil
+      else { continue }
       count += 1
       try expectExit(mutation.element.what) {
         _ = try $0.channel.receive(timeout: ExampleDevice.timeout)

@@ -42,7 +42,7 @@ func temporaryFolder() throws -> URL {
               || letters[index - 1].isUppercase && index + 1 < letters.count
                 && letters[index + 1].isLowercase)
         if isStart { result += "_" }
-        if letter != "." { result += letter.uppercased() }
+        result += letter == "." ? "_" : letter.uppercased()
       }
     }
     return result.replacing("__", with: "_")
