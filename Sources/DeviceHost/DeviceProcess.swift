@@ -66,8 +66,7 @@ public struct DeviceServer {
   ///
   /// When strict isolation cannot be had, the process ends with exit code 3.
   ///
-  /// - Parameters:
-  ///   - workers: how many threads for blocking work the endpoint wants.
+  /// The endpoint gets `workers` threads for blocking work.
   public init(
     _ setup: DeviceProcess.Setup, _ profile: SandboxProfile, _ common: CommonSettings,
     workers: Int = 0

@@ -59,9 +59,11 @@ public final class Machine: Sendable {
   /// Puts the machine together, with its vCPUs parked.
   ///
   /// - Parameters:
+  ///   - settings: the machine's shape.
   ///   - kvm: /dev/kvm.
   ///   - firmware: the firmware's file; its size is a multiple of 64 KiB.
   ///   - statePages: for each device, in order, its state page.
+  /// - Throws: `KVMError`, `SystemError` or `ProtocolError`, whichever stands in the way.
   public init(
     _ settings: CoreSettings, kvm: Descriptor, firmware: Descriptor, statePages: [Descriptor]
   ) throws {
