@@ -104,7 +104,11 @@ let package = Package(
     tests("PIIXTests", ["PIIX", "DeviceModel"]),
     tests("IDETests", ["IDE", "DeviceModel"]),
     tests("VGATests", ["VGA", "DeviceModel"]),
-    tests("SandboxTests", ["Sandbox", "LinuxSystem"]),
+    tests("SandboxTests", ["Sandbox", "LinuxSystem", "sandbox-probe"]),
+    .executableTarget(
+      name: "sandbox-probe", dependencies: ["Sandbox", "LinuxSystem", "CSandboxProbe"],
+      path: "Tests/SandboxProbe", swiftSettings: settings),
+    .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
     tests("KVMTests", ["KVM", "LinuxSystem"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),

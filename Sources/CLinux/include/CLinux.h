@@ -16,6 +16,7 @@
 #include <termios.h>
 
 #include "CLinuxKVM.h"
+#include "CLinuxSandbox.h"
 
 // Memory and events.
 int bh_memfd_create(const char *_Nonnull name, unsigned flags);
