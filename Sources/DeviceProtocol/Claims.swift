@@ -42,6 +42,9 @@ public struct PortClaim: Equatable, WireCodable {
     base = try reader.get("port claim's base")
     count = try reader.get("port claim's count")
     isMovable = try reader.getBool("port claim's movable flag")
+    guard count > 0, UInt32(base) + UInt32(count) <= 0x10000 else {
+      throw ProtocolError("port claim at \(base) with \(count) ports")
+    }
   }
 }
 
@@ -69,6 +72,9 @@ public struct MemoryClaim: Equatable, WireCodable {
     region = try reader.get("memory claim's region")
     base = try reader.get("memory claim's base")
     byteCount = try reader.get("memory claim's size")
+    guard byteCount > 0, base <= UInt64.max - byteCount else {
+      throw ProtocolError("memory claim at \(base) with \(byteCount) bytes")
+    }
   }
 }
 
@@ -462,6 +468,16 @@ public struct Claims: Equatable, WireCodable {
     }
     guard Set(descriptors.map(\.window)).count == descriptors.count else {
       throw ProtocolError("a window is claimed twice")
+    }
+    let devfns = Set(functions.map(\.devfn))
+    guard devfns.count == functions.count else {
+      throw ProtocolError("a function is claimed twice")
+    }
+    guard descriptors.allSatisfy({ $0.kind == .fwCfg || devfns.contains($0.devfn) }) else {
+      throw ProtocolError("a PRD table's function is not claimed")
+    }
+    guard Set(lines.map(\.interrupt)).count == lines.count else {
+      throw ProtocolError("a line is claimed twice")
     }
   }
 }

@@ -2,6 +2,7 @@
 
 public import DeviceModel
 public import LinuxSystem
+internal import Synchronization
 
 /// Where things are in the clock page (protocols/device.md, section 8).
 public enum ClockLayout {
@@ -10,8 +11,7 @@ public enum ClockLayout {
   public static let sequenceOffset = 0
   /// 1 while the clock runs, 32 bits.
   public static let runningOffset = 4
-  /// Running: the virtual clock minus CLOCK_MONOTONIC, in nanoseconds, 64 bits, wrapping.
-  /// Standing still: the virtual clock.
+  /// The virtual clock in nanoseconds, 64 bits; while it runs, minus CLOCK_MONOTONIC, wrapping.
   public static let valueOffset = 8
 }
 
@@ -59,6 +59,15 @@ public final class ClockWriter: Sendable {
   public let file: Descriptor
   private let memory: Mapping
 
+  /// What the page says; the core itself never reads the page back.
+  private struct State {
+    var isRunning = false
+    var value: UInt64 = 0
+
+    var now: UInt64 { isRunning ? value &+ HostClock.monotonic() : value }
+  }
+  private let state = Mutex(State())
+
   /// Makes a clock that stands still at zero.
   public init() throws(SystemError) {
     file = try MemoryFile.make("clock", byteCount: ClockLayout.byteCount)
@@ -66,29 +75,32 @@ public final class ClockWriter: Sendable {
   }
 
   /// The virtual time now.
-  public func now() -> VMTime {
-    let value = memory.acquire64(at: ClockLayout.valueOffset)
-    let running = memory.acquire32(at: ClockLayout.runningOffset) != 0
-    return VMTime(nanoseconds: running ? value &+ HostClock.monotonic() : value)
-  }
+  public func now() -> VMTime { VMTime(nanoseconds: state.withLock { $0.now }) }
 
   /// Lets the clock run on from where it stands.
   public func start() {
-    guard memory.acquire32(at: ClockLayout.runningOffset) == 0 else { return }
-    let value = memory.acquire64(at: ClockLayout.valueOffset)
-    change(running: 1, value: value &- HostClock.monotonic())
+    state.withLock {
+      guard !$0.isRunning else { return }
+      $0.value = $0.value &- HostClock.monotonic()
+      $0.isRunning = true
+      publish($0)
+    }
   }
 
   /// Makes the clock stand still.
   public func stop() {
-    guard memory.acquire32(at: ClockLayout.runningOffset) != 0 else { return }
-    change(running: 0, value: now().nanoseconds)
+    state.withLock {
+      guard $0.isRunning else { return }
+      $0.value = $0.now
+      $0.isRunning = false
+      publish($0)
+    }
   }
 
-  private func change(running: UInt32, value: UInt64) {
+  private func publish(_ state: State) {
     memory.add32(1, at: ClockLayout.sequenceOffset)
-    memory.release32(running, at: ClockLayout.runningOffset)
-    memory.release64(value, at: ClockLayout.valueOffset)
+    memory.release32(state.isRunning ? 1 : 0, at: ClockLayout.runningOffset)
+    memory.release64(state.value, at: ClockLayout.valueOffset)
     memory.add32(1, at: ClockLayout.sequenceOffset)
   }
 }

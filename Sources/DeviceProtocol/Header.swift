@@ -92,7 +92,7 @@ public struct Refusal: Error, Equatable, WireCodable, CustomStringConvertible {
   /// The longest reason in bytes.
   public static let longest = 400
 
-  public init(_ reason: String) { self.reason = String(reason.prefix(Self.longest / 4)) }
+  public init(_ reason: String) { self.reason = reason.cut(toBytes: Self.longest) }
 
   public var description: String { reason }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Where things are in a lane: the shared memory that carries register accesses
-/// (protocols/device.md, section 7). All offsets are in bytes.
+/// Where things are in a lane: the shared memory that carries register accesses.
+///
+/// All offsets are in bytes (protocols/device.md, section 7).
 public enum LaneLayout {
   /// "BHLN", little-endian, at offset 0.
   public static let magic: UInt32 = 0x4E4C_4842

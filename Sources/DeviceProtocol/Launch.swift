@@ -31,8 +31,8 @@ public struct IsolationMessage: Equatable, WireCodable {
   public var missing: [UInt8]
 
   public init(summary: String, missing: String) {
-    self.summary = String(summary.prefix(1000))
-    self.missing = Array(missing.utf8.prefix(2000))
+    self.summary = summary.cut(toBytes: 4000)
+    self.missing = Array(missing.cut(toBytes: 2000).utf8)
   }
 
   public func encode(to writer: inout WireWriter) {
@@ -82,7 +82,7 @@ public struct FaultMessage: Equatable, WireCodable {
   public init(role: String, kind: Kind, reason: String) {
     self.role = role
     self.kind = kind
-    self.reason = String(reason.prefix(Refusal.longest / 4))
+    self.reason = reason.cut(toBytes: Refusal.longest)
   }
 
   public func encode(to writer: inout WireWriter) {
@@ -107,7 +107,7 @@ public struct EndedMessage: Equatable, WireCodable {
 
   public init(code: UInt8, reason: String) {
     self.code = code
-    self.reason = String(reason.prefix(12000))
+    self.reason = reason.cut(toBytes: 15000)
   }
 
   public func encode(to writer: inout WireWriter) {

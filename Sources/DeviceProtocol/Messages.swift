@@ -75,7 +75,9 @@ public struct Grant: Equatable, WireCodable {
     guard (1...UInt16(LaneLayout.mostSlots)).contains(slots) else {
       throw ProtocolError("\(slots) request slots")
     }
-    guard stateByteCount >= 8192, stateByteCount <= 64 << 20, stateByteCount % 4096 == 0 else {
+    guard stateByteCount >= UInt32(StateLayoutInPage.bulkOffset), stateByteCount <= 64 << 20,
+      stateByteCount % 4096 == 0
+    else {
       throw ProtocolError("state page of \(stateByteCount) bytes")
     }
   }
@@ -245,7 +247,7 @@ public struct ScreendumpReply: Equatable, WireCodable {
   public init(width: UInt32, height: UInt32, text: String) {
     self.width = width
     self.height = height
-    self.text = text
+    self.text = text.cut(toBytes: Self.mostText)
   }
 
   public func encode(to writer: inout WireWriter) {

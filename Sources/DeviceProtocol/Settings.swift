@@ -23,7 +23,9 @@ public struct CommonSettings: Equatable, WireCodable {
   }
 }
 
-/// The core's settings. Descriptors: /dev/kvm; the firmware; the control socket if
+/// The core's settings.
+///
+/// Descriptors: /dev/kvm; the firmware; the control socket if
 /// `hasControl`; for each device, in order, its state page and its channel.
 public struct CoreSettings: Equatable, WireCodable {
   /// What happens after a device's fault.
@@ -104,7 +106,9 @@ public struct CoreSettings: Equatable, WireCodable {
   }
 }
 
-/// vmdev-piix's settings. Descriptors: the debug console's output if `hasDebugConsole`.
+/// vmdev-piix's settings.
+///
+/// Descriptors: the debug console's output if `hasDebugConsole`.
 public struct PIIXSettings: Equatable, WireCodable {
   public var common: CommonSettings
   public var memoryByteCount: UInt64
@@ -167,7 +171,9 @@ public struct PIIXSettings: Equatable, WireCodable {
   }
 }
 
-/// vmdev-ide's settings. Descriptors: one image for each drive, in order.
+/// vmdev-ide's settings.
+///
+/// Descriptors: one image for each drive, in order.
 public struct IDESettings: Equatable, WireCodable {
   /// One drive.
   public struct Drive: Equatable, WireCodable {
@@ -229,7 +235,9 @@ public struct IDESettings: Equatable, WireCodable {
   }
 }
 
-/// vmdev-serial's settings. Descriptors: for each port in order its input, then its output,
+/// vmdev-serial's settings.
+///
+/// Descriptors: for each port in order its input, then its output,
 /// as far as the back end has them.
 public struct SerialSettings: Equatable, WireCodable {
   /// What a port is connected to.
@@ -285,7 +293,9 @@ public struct SerialSettings: Equatable, WireCodable {
   }
 }
 
-/// vmdev-vga's settings. Descriptors: the VGA BIOS.
+/// vmdev-vga's settings.
+///
+/// Descriptors: the VGA BIOS.
 public struct VGASettings: Equatable, WireCodable {
   public var common: CommonSettings
   /// The size of the video memory in bytes, a power of two.

@@ -11,15 +11,16 @@ public enum StateLayoutInPage {
   public static let versionOffset = 4
   /// Which record is the last whole one: 0 for none, 1 or 2.
   public static let activeOffset = 8
-  /// The length of the layout in bytes.
-  public static let layoutCountOffset = 12
-  /// The layout of the state (``StateLayout``), at most 12288 bytes.
+  /// The layout that the next commits refer to: its length in bits 15 to 0, its area (0 or 1)
+  /// in bit 16.
+  public static let layoutWordOffset = 12
+  /// The two areas for layouts of states (``StateLayout``), 12288 bytes each.
   public static let layoutOffset = 4096
   public static let mostLayoutBytes = 12288
   /// The two records; what follows them is the device's bulk area.
-  public static let recordsOffset = 16384
+  public static let recordsOffset = 28672
   public static let recordBytes = 65536
-  public static let bulkOffset = 16384 + 2 * 65536
+  public static let bulkOffset = 28672 + 2 * 65536
 
   /// In a record: how many commits there were, 64 bits.
   public static let recordNumber = 0
@@ -29,6 +30,8 @@ public enum StateLayoutInPage {
   public static let recordCount = 12
   /// The sequence of the last request done, for each of 255 slots, 32 bits.
   public static let recordSequences = 16
+  /// The layout of the record's values, as at ``layoutWordOffset``.
+  public static let recordLayoutWord = 16 + 4 * 255
   /// The values.
   public static let recordValues = 16 + 4 * 256
   public static let mostValueBytes = 65536 - recordValues
@@ -81,10 +84,11 @@ public final class StatePage: Sendable {
     guard memory.load(UInt32.self, at: At.magicOffset) == At.magic,
       memory.load(UInt32.self, at: At.versionOffset) == At.version, active <= 2
     else { throw ProtocolError("the state page's header is wrong") }
-    let layoutCount = Int(memory.load(UInt32.self, at: At.layoutCountOffset))
     let record = At.recordsOffset + Int(active - 1) * At.recordBytes
     let count = Int(memory.load(UInt32.self, at: record + At.recordCount))
-    guard layoutCount <= At.mostLayoutBytes, count <= At.mostValueBytes else {
+    let word = memory.load(UInt32.self, at: record + At.recordLayoutWord)
+    let layoutCount = Int(word & 0xFFFF)
+    guard word >> 17 == 0, layoutCount <= At.mostLayoutBytes, count <= At.mostValueBytes else {
       throw ProtocolError("the state page's lengths are wrong")
     }
     return Committed(
@@ -94,19 +98,32 @@ public final class StatePage: Sendable {
         memory.load(UInt32.self, at: record + At.recordSequences + 4 * $0)
       },
       values: memory.bytes(at: record + At.recordValues, count: count),
-      layout: memory.bytes(at: At.layoutOffset, count: layoutCount))
+      layout: memory.bytes(at: Self.layoutArea(word), count: layoutCount))
   }
 
-  /// Begins a history: writes the layout, with no record yet.
+  private static func layoutArea(_ word: UInt32) -> Int {
+    At.layoutOffset + Int(word >> 16 & 1) * At.mostLayoutBytes
+  }
+
+  /// Begins a history: writes the layout that the next commits refer to.
+  ///
+  /// A record that is there stays the last whole one until the first commit, with its own
+  /// layout, so a death in between loses nothing.
   public func begin(layout: [UInt8]) throws(ProtocolError) {
     guard layout.count <= At.mostLayoutBytes else {
       throw ProtocolError("state layout of \(layout.count) bytes")
     }
-    memory.release32(0, at: At.activeOffset)
     memory.store(At.magic, at: At.magicOffset)
     memory.store(At.version, at: At.versionOffset)
-    memory.store(UInt32(layout.count), at: At.layoutCountOffset)
-    memory.copy(layout, to: At.layoutOffset)
+    let active = memory.acquire32(at: At.activeOffset)
+    var area: UInt32 = 0
+    if active == 1 || active == 2 {
+      let record = At.recordsOffset + Int(active - 1) * At.recordBytes
+      area = (memory.load(UInt32.self, at: record + At.recordLayoutWord) >> 16 & 1) ^ 1
+    }
+    let word = UInt32(layout.count) | area << 16
+    memory.copy(layout, to: Self.layoutArea(word))
+    memory.release32(word, at: At.layoutWordOffset)
   }
 
   /// Commits a state: when this returns, it is the one that a successor goes on from.
@@ -117,7 +134,9 @@ public final class StatePage: Sendable {
     number: UInt64, tail: UInt32, sequences: [UInt32], values: [UInt8]
   ) {
     precondition(values.count <= At.mostValueBytes, "device state too long")
-    let next = UInt32(number & 1)
+    precondition(sequences.count <= LaneLayout.mostSlots, "too many sequences")
+    // Never the record that counts, whatever the number is.
+    let next: UInt32 = memory.acquire32(at: At.activeOffset) == 1 ? 1 : 0
     let record = At.recordsOffset + Int(next) * At.recordBytes
     memory.store(number, at: record + At.recordNumber)
     memory.store(tail, at: record + At.recordTail)
@@ -125,6 +144,8 @@ public final class StatePage: Sendable {
     for index in sequences.indices {
       memory.store(sequences[index], at: record + At.recordSequences + 4 * index)
     }
+    memory.store(
+      memory.load(UInt32.self, at: At.layoutWordOffset), at: record + At.recordLayoutWord)
     memory.copy(values, to: record + At.recordValues)
     memory.release32(next + 1, at: At.activeOffset)
   }

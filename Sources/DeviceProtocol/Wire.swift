@@ -125,6 +125,21 @@ public struct WireReader: Sendable {
   }
 }
 
+extension String {
+  /// The longest beginning of whole characters' scalars that has at most `most` bytes of UTF-8.
+  func cut(toBytes most: Int) -> String {
+    guard utf8.count > most else { return self }
+    var kept = String.UnicodeScalarView()
+    var count = 0
+    for scalar in unicodeScalars {
+      count += UTF8.width(scalar)
+      guard count <= most else { break }
+      kept.append(scalar)
+    }
+    return String(kept)
+  }
+}
+
 /// A value with a place in messages.
 public protocol WireCodable: Sendable {
   /// Appends the value's fields.
