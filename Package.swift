@@ -81,16 +81,16 @@ let package = Package(
 
     // Launch.
     library("MachineFile", [.product(name: "TOMLKit", package: "TOMLKit")]),
-    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox"]),
+    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM"]),
 
     // Executables.
-    tool("vmlaunch", ["Supervisor", "MachineFile", argumentParser]),
+    tool("vmlaunch", ["Supervisor", "MachineFile", "LinuxSystem", argumentParser]),
     tool("vmcore", ["MachineCore", "Monitor", "Sandbox", "DeviceProtocol", "LinuxSystem"]),
     tool("vmdev-piix", ["DeviceHost", "PIIX", "PS2"]),
     tool("vmdev-ide", ["DeviceHost", "IDE", "BlockImage"]),
     tool("vmdev-serial", ["DeviceHost", "Serial"]),
     tool("vmdev-vga", ["DeviceHost", "VGA"]),
-    tool("vmctl", ["Monitor", "Picture", argumentParser]),
+    tool("vmctl", ["Monitor", "Picture", "DeviceProtocol", "LinuxSystem", argumentParser]),
 
     // Tests.
     tests("LinuxSystemTests", ["LinuxSystem"]),
@@ -112,6 +112,12 @@ let package = Package(
     tests("KVMTests", ["KVM", "LinuxSystem"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),
+    tests(
+      "SupervisorTests",
+      ["Supervisor", "MachineFile", "LinuxSystem", "Monitor", "vmlaunch", "vmctl", "fake-child"]),
+    .executableTarget(
+      name: "fake-child", dependencies: ["DeviceProtocol", "LinuxSystem"],
+      path: "Tests/FakeChild", swiftSettings: settings),
     tests("ImportRulesTests", []),
   ]
 )
