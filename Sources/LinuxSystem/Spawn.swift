@@ -166,8 +166,16 @@ public enum Spawn {
     let process = ChildProcess(pid: pid, descriptor: Descriptor(owning: pidfd))
     let prepared = PreparedProcess(
       process, gate: Descriptor(owning: gate), news: Descriptor(owning: news), path: executable)
-    // On an error the gate closes, and the child ends by itself without having run anything.
-    if hasUser { try map(pid, identity) }
+    if hasUser {
+      do {
+        try map(pid, identity)
+      } catch {
+        // It has run nothing, and goes before anybody sees it.
+        try? process.kill()
+        _ = try? process.wait()
+        throw error
+      }
+    }
     return prepared
   }
 
@@ -208,8 +216,8 @@ final class CStrings {
   }
 
   deinit {
-    // SAFETY: each was made by strdup and is freed once.
-    for unsafe pointer in unsafe pointers { unsafe free(pointer) }
+    // SAFETY: each was made by strdup and is freed once; free(NULL) does nothing.
+    unsafe pointers.forEach { unsafe free($0) }
   }
 
   /// Calls `body` with the list; the pointers are valid during the call.

@@ -204,14 +204,7 @@ public struct Sandbox: ~Copyable {
     }
     var rules: UInt32 = 0
     try attempt(.seccomp) { () throws(SystemError) in
-      let filter = try SystemCallFilter()
-      for rule in profile.allRules {
-        switch rule.answer {
-        case .allow: try filter.allow(rule.call, rule.conditions)
-        case .refuse(let number): try filter.refuse(rule.call, with: number)
-        }
-      }
-      try filter.load(allThreads: true)
+      try profile.makeFilter().load(allThreads: true)
       rules = UInt32(profile.allRules.count)
     }
     report.seccompRules = rules

@@ -40,7 +40,8 @@ public enum SandboxLayer: UInt8, CaseIterable, Sendable {
     case .landlock: "boot a kernel with Landlock (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...)"
     case .seccomp: "boot a kernel with CONFIG_SECCOMP_FILTER"
     case .memoryDenyExecute: "boot Linux 6.3 or newer"
-    case .noNewPrivileges, .hidden, .deathSignal, .limits: "see what forbids prctl or setrlimit here"
+    case .noNewPrivileges, .hidden, .deathSignal, .limits:
+      "see what forbids prctl or setrlimit here"
     }
   }
 }

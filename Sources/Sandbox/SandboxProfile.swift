@@ -68,6 +68,18 @@ public struct SandboxProfile: Sendable {
   public var allRules: [SyscallRule] {
     Self.runtime + (threads == .later ? Self.threadStart : []) + rules
   }
+
+  /// Builds the filter without putting it in force.
+  func makeFilter() throws(SystemError) -> SystemCallFilter {
+    let filter = try SystemCallFilter()
+    for rule in allRules {
+      switch rule.answer {
+      case .allow: try filter.allow(rule.call, rule.conditions)
+      case .refuse(let number): try filter.refuse(rule.call, with: number)
+      }
+    }
+    return filter
+  }
 }
 
 extension SandboxProfile {
@@ -109,6 +121,9 @@ extension SandboxProfile {
     SyscallRule(
       "clone3", "its flags lie in memory, where a filter can't read them: clone instead",
       answer: .refuse(38 /* ENOSYS */)),
+    SyscallRule(
+      "rt_sigaction", [.equals(argument: 0, 33 /* SIGSETXID */)],
+      "the first thread makes the C library install its handler"),
     SyscallRule(
       "clone", [.masked(argument: 0, mask: .max, 0x3D_0F00)],
       "threads of this process, with the C library's flags and no namespace"),

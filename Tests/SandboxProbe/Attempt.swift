@@ -30,7 +30,7 @@ struct Attempt {
     Attempt("make-directory", ["mkdir"]) { unsafe probe_path_call(83, "/new", 0o700, 0) },
     Attempt("execute", ["execve"]) { unsafe probe_path_call(59, "/bin/sh", 0, 0) },
     Attempt("chroot", ["chroot"]) { unsafe probe_path_call(161, "/", 0, 0) },
-    Attempt("mount", ["mount"]) { probe_call(165, 0, 0, 0, 0x40000, 0, 0) },
+    Attempt("mount", ["mount"]) { unsafe probe_mount("/") },
     Attempt("unmount", ["umount2"]) { unsafe probe_path_call(166, "/", 2, 0) },
     Attempt("host-name", ["sethostname"]) { unsafe probe_path_call(170, "other", 5, 0) },
     Attempt("socket", ["socket"]) { probe_call(41, 2, 1, 0, 0, 0, 0) },

@@ -11,7 +11,7 @@ internal import Sandbox
 ///
 /// As `launch` it starts itself as `inside`, and prints what came of that. FILTER is
 /// `filtered`, or `allowed` where the system call filter lets the attempt's own call through,
-/// which shows whether another layer stops it.
+/// which shows whether another layer stops it, or the name of a real profile to enter.
 @main
 enum Probe {
   static func main() {
@@ -21,7 +21,7 @@ enum Probe {
       case "launch" where words.count == 6:
         try Launcher.run(level: words[2], namespaces: words[3], filter: words[4], words[5])
       case "inside" where words.count == 5:
-        try Inside.run(level: words[2], isAllowed: words[3] == "allowed", words[4])
+        try Inside.run(level: words[2], filter: words[3], words[4])
       case "descriptors":
         let numbers = try Descriptor.entries(of: "/proc/self/fd").compactMap { Int($0) }.sorted()
         // The last is the directory's own.
@@ -91,40 +91,49 @@ enum Launcher {
     var kinds = Namespaces.all
     if namespaces == "none" { kinds = [] }
     if namespaces == "no-network" { kinds.remove(.network) }
+    let arguments = ["sandbox-probe", "inside", level, filter, scenario]
+    let descriptors: [(Descriptor, as: Int32)] = [
+      (null, as: 0), (null, as: 1), (Descriptor(owning: dup(2)), as: 2), (there.descriptor, as: 3),
+    ]
+    if namespaces == "foreign-user" {
+      // An identity that only a privileged caller may give.
+      return (
+        try Sandbox.start(
+          executable: "/proc/self/exe", arguments: arguments, descriptors: descriptors,
+          profile: .vga, level: IsolationLevel(rawValue: level) ?? .strict,
+          identity: .host(user: 4242, group: 4242)), here
+      )
+    }
     let child = try Spawn.start(
-      executable: "/proc/self/exe",
-      arguments: ["sandbox-probe", "inside", level, filter, scenario],
-      environment: try Sandbox.environment(),
-      descriptors: [
-        (null, as: 0), (null, as: 1), (Descriptor(owning: dup(2)), as: 2),
-        (there.descriptor, as: 3),
-      ],
-      namespaces: kinds, identity: .automatic(base: 100_000, number: 7))
+      executable: "/proc/self/exe", arguments: arguments,
+      environment: try Sandbox.environment(), descriptors: descriptors, namespaces: kinds,
+      identity: .automatic(base: 100_000, number: 7))
     return (child, here)
   }
 }
 
 /// The side that is locked up.
 enum Inside {
-  static func run(level: String, isAllowed: Bool, _ scenario: String) throws {
+  static func run(level: String, filter: String, _ scenario: String) throws {
     let channel = PacketSocket(Descriptor(owning: 3))
     let attempt = Attempt.named(scenario)
     var rules = [
       SyscallRule("sendmsg", [.equals(argument: 0, 3)], "the report"),
       SyscallRule("recvmsg", [.equals(argument: 0, 3)], "waiting"),
     ]
-    if isAllowed, let attempt {
+    if filter == "allowed", let attempt {
       rules += attempt.calls.map { SyscallRule($0, [], "tried") }
     }
     var profile = SandboxProfile("probe", rules)
+    if let real = SandboxProfile.all.first(where: { $0.name == filter }) { profile = real }
     if scenario == "late-thread" || scenario == "late-fork" { profile.threads = .later }
     if scenario == "early-thread" { try Thread.start("early") { HostClock.sleep(1 << 40) } }
 
     if scenario == "other-thread" { profile.rules.append(SyscallRule("write", [], "the gate")) }
 
     let sandbox = try Sandbox.enclose(profile, IsolationLevel(rawValue: level) ?? .strict)
-    let gate = try EventFile.make()
-    if scenario == "other-thread" {
+    let gate = scenario == "other-thread" ? try EventFile.make() : nil
+    if let gate {
       try gate.setNonBlocking(false)
       try Thread.start("other") {
         _ = try? gate.read(8)
@@ -135,9 +144,9 @@ enum Inside {
     try channel.send(report.encoded())
     switch scenario {
     case "wait":
-      _ = try channel.receive(16)
+      HostClock.sleep(60_000_000_000)
     case "other-thread":
-      EventFile.signal(gate)
+      if let gate { EventFile.signal(gate) }
       HostClock.sleep(5_000_000_000)
     case "late-thread", "unexpected-thread":
       try Thread.start("late") { send("0", channel) }

@@ -11,3 +11,4 @@ int probe_32bit_call(int number);
 long probe_connect(int port);
 // Maps memory that is writable and executable at once, or makes written memory executable.
 long probe_write_code(int allow_both);
+long probe_mount(const char *target);
