@@ -12,6 +12,11 @@ struct ArrayMemory: VideoMemory {
   mutating func store(_ value: UInt8, at offset: Int) {
     if bytes.indices.contains(offset) { bytes[offset] = value }
   }
+  mutating func fill(_ range: Range<Int>, with value: UInt8) {
+    let existing = range.clamped(to: 0..<bytes.count)
+    let filler = [UInt8](repeating: value, count: existing.count)
+    bytes = bytes[..<existing.lowerBound] + filler + bytes[existing.upperBound...]
+  }
 }
 
 /// A controller with its memory, in the shape that guests use it.
@@ -110,10 +115,12 @@ struct Machine {
 
   /// The colour that ``setMode(misc:sequencer:crtc:graphics:attribute:)`` gave a DAC entry.
   static func color(_ index: UInt8) -> UInt32 {
-    [1, 2, 3].reduce(0) { result, factor in
+    var color: UInt32 = 0
+    for factor in UInt8(1)...3 {
       let six = UInt32(index &* factor & 0x3F)
-      return result << 8 | six << 2 | six >> 4
+      color = color << 8 | six << 2 | six >> 4
     }
+    return color
   }
 
   /// Mode 3: 80 × 25 characters of 9 × 16 dots.
