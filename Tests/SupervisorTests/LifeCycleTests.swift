@@ -197,15 +197,15 @@ struct LifeCycleTests {
   private static let drive = """
     [[drive]]
     slot = "ide0.0"
-    image = "disk.img"
-    format = "raw"
+    image = "disk.qcow2"
+    format = "qcow2"
     """
 
   @Test("a backing file that the machine file allows reaches the device", .timeLimit(.minutes(1)))
   func backing() throws {
     let machine = try FakeMachine(
       "backing", extra: Self.drive + "\nbacking = \"same-folder\"",
-      files: ["disk.img": "disk", "base.img": "BASE"])
+      files: ["disk.qcow2": "disk", "base.img": "BASE"])
     #expect(machine.launcher.wait() == 8)
     #expect(machine.launcher.standardError.contains("vmlaunch: BASE\n"))
   }
@@ -213,7 +213,7 @@ struct LifeCycleTests {
   @Test("a backing file that it does not allow is refused with a reason", .timeLimit(.minutes(1)))
   func noBacking() throws {
     let machine = try FakeMachine(
-      "backing-none", extra: Self.drive, files: ["disk.img": "disk", "base.img": "BASE"])
+      "backing-none", extra: Self.drive, files: ["disk.qcow2": "disk", "base.img": "BASE"])
     #expect(machine.launcher.wait() == 8)
     #expect(machine.launcher.standardError.contains("does not allow the backing file \"base.img\""))
   }
