@@ -90,7 +90,8 @@ let package = Package(
     tool("vmdev-ide", ["DeviceHost", "IDE", "BlockImage"]),
     tool("vmdev-serial", ["DeviceHost", "Serial"]),
     tool("vmdev-vga", ["DeviceHost", "VGA"]),
-    tool("vmctl", ["Monitor", "Picture", "DeviceProtocol", "LinuxSystem", argumentParser]),
+    tool(
+      "vmctl", ["Monitor", "Picture", "PS2", "DeviceProtocol", "LinuxSystem", argumentParser]),
 
     // Tests.
     tests("LinuxSystemTests", ["LinuxSystem"]),

@@ -89,7 +89,7 @@ extension Supervisor {
       } catch {
         child.isChannelOpen = false
         if case .closed = error { return }  // Its process is ending; the pidfd tells.
-        let reason = LogLines.escape("\(error)")
+        let reason = VisibleText.escape("\(error)")
         switch child.role {
         case .core: end(2, "vmcore: \(reason)")
         case .device(let name): recover(name, .protocolBroken, reason)
@@ -121,10 +121,10 @@ extension Supervisor {
   private func take(report: IsolationMessage, from child: Child) throws(ProtocolError) {
     guard !child.hasReported else { throw ProtocolError("a second report") }
     child.hasReported = true
-    say("\(child.role.executable): isolation: \(LogLines.escape(report.summary))")
+    say("\(child.role.executable): isolation: \(VisibleText.escape(report.summary))")
     let missing = String(decoding: report.missing, as: UTF8.self)
     for line in missing.split(separator: "\n").prefix(16) {
-      say("\(child.role.executable): isolation: missing: \(LogLines.escape(String(line)))")
+      say("\(child.role.executable): isolation: missing: \(VisibleText.escape(String(line)))")
     }
   }
 
@@ -142,7 +142,7 @@ extension Supervisor {
       throw ProtocolError("there is no device of the role in the fault")
     }
     guard case .running = phase else { return }
-    let reason = LogLines.escape(fault.reason)
+    let reason = VisibleText.escape(fault.reason)
     switch fault.kind {
     case .operatorRestart:
       say("vmdev-\(name.rawValue): started anew for the operator")
@@ -169,7 +169,7 @@ extension Supervisor {
         request.name, depth: Int(request.depth))
       reply = (.reply, Empty().wireBytes, [file])
     } catch {
-      say("vmdev-ide: \(LogLines.escape(error.reason))")
+      say("vmdev-ide: \(VisibleText.escape(error.reason))")
       reply = ([.reply, .refusal], Refusal(error.reason).wireBytes, [])
     }
     // A device that does not take its replies has its time limit in the core.

@@ -83,7 +83,7 @@ public final class Supervisor {
     let ended = result ?? Result(code: 2, reason: "the machine ended without a reason")
     if ended.code != 0 {
       for line in ended.reason.split(separator: "\n", omittingEmptySubsequences: true) {
-        say(LogLines.escape(String(line)))
+        say(VisibleText.escape(String(line)))
       }
     }
     return ended.code

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LinuxSystem
 import Supervisor
 import Testing
 
@@ -31,7 +32,7 @@ struct LogTextTests {
       ("\u{9B}31m", "\\u{9B}31m"), ("grün ☃", "grün ☃"), ("\u{2028}", "\\u{2028}"),
     ])
   func escapes(text: String, expected: String) {
-    #expect(LogLines.escape(text) == expected)
+    #expect(VisibleText.escape(text) == expected)
   }
 
   @Test("bytes that are not UTF-8 become replacement characters")

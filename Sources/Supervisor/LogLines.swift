@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import LinuxSystem
+
 /// Makes lines out of what a process that is not trusted writes to its log.
 ///
 /// A line comes out whole, at most ``longest`` characters of it, with everything escaped that a
@@ -36,20 +38,6 @@ public struct LogLines: Sendable {
       rest.removeAll(keepingCapacity: true)
       isCut = false
     }
-    return Self.escape(String(decoding: rest, as: UTF8.self)) + (isCut ? "…" : "")
-  }
-
-  /// Returns text with its control and formatting characters in a visible form.
-  public static func escape(_ text: String) -> String {
-    var result = ""
-    for scalar in text.unicodeScalars {
-      switch scalar.properties.generalCategory {
-      case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator,
-        .paragraphSeparator:
-        result += "\\u{" + String(scalar.value, radix: 16, uppercase: true) + "}"
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result
+    return VisibleText.escape(String(decoding: rest, as: UTF8.self)) + (isCut ? "…" : "")
   }
 }
