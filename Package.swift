@@ -80,10 +80,10 @@ let package = Package(
 
     // Launch.
     library("MachineFile", [.product(name: "TOMLKit", package: "TOMLKit")]),
-    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox"]),
+    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM"]),
 
     // Executables.
-    tool("vmlaunch", ["Supervisor", "MachineFile", argumentParser]),
+    tool("vmlaunch", ["Supervisor", "MachineFile", "LinuxSystem", argumentParser]),
     tool("vmcore", ["MachineCore", "DeviceHost", "Sandbox", "DeviceProtocol", "LinuxSystem"]),
     tool(
       "vmdev-piix",
@@ -99,7 +99,8 @@ let package = Package(
       ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "Serial"]),
     tool(
       "vmdev-vga", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "VGA"]),
-    tool("vmctl", ["Monitor", "Picture", argumentParser]),
+    tool(
+      "vmctl", ["Monitor", "Picture", "PS2", "DeviceProtocol", "LinuxSystem", argumentParser]),
 
     // Tests.
     tests("LinuxSystemTests", ["LinuxSystem"]),
@@ -121,6 +122,12 @@ let package = Package(
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),
+    tests(
+      "SupervisorTests",
+      ["Supervisor", "MachineFile", "LinuxSystem", "Monitor", "vmlaunch", "vmctl", "fake-child"]),
+    .executableTarget(
+      name: "fake-child", dependencies: ["DeviceProtocol", "LinuxSystem"],
+      path: "Tests/FakeChild", swiftSettings: settings),
     tests("ImportRulesTests", []),
   ]
 )
