@@ -93,7 +93,16 @@ extension SandboxProfile {
   }
 
   /// The VGA: its video memory, and nothing besides.
-  public static var vga: SandboxProfile { SandboxProfile("vga", channels) }
+  public static var vga: SandboxProfile {
+    var profile = SandboxProfile(
+      "vga",
+      channels + [
+        SyscallRule("pwrite64", "a picture of the screen, into memory that came with the request")
+      ])
+    // RLIMIT_FSIZE counts for memfds too: 4096 by 4096 pixels of 4 bytes.
+    profile.limits.fileSize = 64 << 20
+    return profile
+  }
 
   /// Every profile of a machine's processes.
   public static var all: [SandboxProfile] { [core, piix, ide, serial, vga] }
