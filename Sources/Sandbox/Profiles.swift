@@ -52,11 +52,14 @@ extension SandboxProfile {
 
   /// The PIIX south bridge: registers, and the firmware's files for fw_cfg.
   public static var piix: SandboxProfile {
-    SandboxProfile(
+    var profile = SandboxProfile(
       "piix",
       channels + [
-        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only")
+        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only"),
+        SyscallRule("pwrite64", "the debug console's log, where that is a file"),
       ])
+    profile.limits.fileSize = nil  // the debug console's log may be a file
+    return profile
   }
 
   /// The IDE controller: its images, handed over by the launcher.
