@@ -126,6 +126,9 @@ public final class Machine: Sendable {
   ///
   /// Called before the seccomp filter is loaded, which allows no new threads.
   public func startThreads() throws(SystemError) {
+    // The first KVM_RUN of a machine makes the kernel add a thread of its own to the process,
+    // which the sandbox's limit would forbid later; this one does not enter the guest.
+    _ = try? vcpus.first?.completeAccess()
     for link in links {
       try Thread.start("\(link.role)") { [self] in link.serve(self) }
     }

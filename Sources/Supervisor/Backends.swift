@@ -7,7 +7,8 @@ public import MachineFile
 /// The opened host's end of a character device.
 public struct OpenedBackend: Sendable {
   public var port: SerialSettings.Port
-  /// What vmdev-serial is handed for it: input, then output, as far as there are any.
+  /// What vmdev-serial is handed for it: input and output as far as there are any, and for a
+  /// stream the pipe that its output passes through.
   public var descriptors: [Descriptor]
   /// The output alone, for a device that only writes.
   public var output: Descriptor
@@ -42,6 +43,10 @@ public struct OpenedBackend: Sendable {
         port = SerialSettings.Port(backend: .streams)
         descriptors = [try Files.open("/dev/null", .readOnly), output]
       }
+    }
+    if port.backend == .streams || port.backend == .duplex {
+      let pipe = try Descriptor.pipe()
+      descriptors += [pipe.reading, pipe.writing]
     }
   }
 }
