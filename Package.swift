@@ -22,11 +22,9 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = [])
-  -> Target
-{
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
   .testTarget(
-    name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+    name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
 
 let argumentParser = Target.Dependency.product(
@@ -76,7 +74,8 @@ let package = Package(
 
     // Core.
     library("KVM", ["LinuxSystem"]),
-    library("MachineCore", ["DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM"]),
+    library(
+      "MachineCore", ["DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "Monitor"]),
     library("Monitor", ["DeviceProtocol", "LinuxSystem"]),
 
     // Launch.
@@ -85,11 +84,21 @@ let package = Package(
 
     // Executables.
     tool("vmlaunch", ["Supervisor", "MachineFile", "LinuxSystem", argumentParser]),
-    tool("vmcore", ["MachineCore", "Monitor", "Sandbox", "DeviceProtocol", "LinuxSystem"]),
-    tool("vmdev-piix", ["DeviceHost", "PIIX", "PS2"]),
-    tool("vmdev-ide", ["DeviceHost", "IDE", "BlockImage"]),
-    tool("vmdev-serial", ["DeviceHost", "Serial"]),
-    tool("vmdev-vga", ["DeviceHost", "VGA"]),
+    tool("vmcore", ["MachineCore", "DeviceHost", "Sandbox", "DeviceProtocol", "LinuxSystem"]),
+    tool(
+      "vmdev-piix",
+      ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "PIIX", "PS2"]),
+    tool(
+      "vmdev-ide",
+      [
+        "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "IDE",
+        "BlockImage",
+      ]),
+    tool(
+      "vmdev-serial",
+      ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "Serial"]),
+    tool(
+      "vmdev-vga", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "VGA"]),
     tool(
       "vmctl", ["Monitor", "Picture", "PS2", "DeviceProtocol", "LinuxSystem", argumentParser]),
 
@@ -110,7 +119,8 @@ let package = Package(
       name: "sandbox-probe", dependencies: ["Sandbox", "LinuxSystem", "CSandboxProbe"],
       path: "Tests/SandboxProbe", swiftSettings: settings),
     .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
-    tests("KVMTests", ["KVM", "LinuxSystem"]),
+    tests("DeviceHostTests", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"]),
+    tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),
     tests(

@@ -53,6 +53,11 @@ public protocol DeviceEndpoint: DeviceState {
   /// Called after each function above, once the state is committed.
   mutating func publish(_ services: HostServices)
 
+  /// Moves output on to back ends, after replies were given.
+  ///
+  /// Returns whether the state has changed: it is committed then, and this is called again.
+  mutating func pump(_ services: HostServices) -> Bool
+
   /// The machine is reset.
   mutating func reset(_ services: HostServices)
 
@@ -99,6 +104,7 @@ extension DeviceEndpoint {
   public var deadline: VMTime? { nil }
   public mutating func elapsed(_ services: HostServices) {}
   public mutating func publish(_ services: HostServices) {}
+  public mutating func pump(_ services: HostServices) -> Bool { false }
   public mutating func flush(_ services: HostServices) {}
   public mutating func screendump(_ byteCount: Int, services: HostServices) throws(Refusal)
     -> ScreendumpReply

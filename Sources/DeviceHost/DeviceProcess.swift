@@ -24,6 +24,8 @@ public enum DeviceProcess {
 
   /// Receives the settings.
   public static func setUp() -> Setup {
+    // The C library looks this up in /sys, which is out of reach later.
+    _ = Processors.online
     let launcher = Channel(PacketSocket(Descriptor(owning: launcherDescriptor)))
     do throws(ChannelError) {
       let packet = try launcher.receive(timeout: 10_000_000_000)
@@ -40,7 +42,7 @@ public enum DeviceProcess {
   /// Ends the process with a reason.
   public static func end(_ reason: String, code: Int32 = 1) -> Never {
     Log.line(reason)
-    Exit.now(code)
+    ProcessExit.now(code)
   }
 }
 
@@ -50,6 +52,8 @@ public struct DeviceServer {
   private let bell: Bell
   /// For sources other than register accesses.
   public let watcher: Watcher
+  /// For blocking work.
+  public let workers: WorkerPool
 
   /// The doorbell, which the watcher rings before there is a lane.
   private final class Bell: Sendable {
@@ -58,23 +62,29 @@ public struct DeviceServer {
     func ring() { lane.value?.wakeSelf() }
   }
 
-  /// Starts the watching thread, which has to be there before the seccomp filter is.
-  public init(_ setup: DeviceProcess.Setup) {
+  /// Locks the process down, starts its threads, and tells the launcher what was had.
+  ///
+  /// When strict isolation cannot be had, the process ends with exit code 3.
+  ///
+  /// The endpoint gets `workers` threads for blocking work.
+  public init(
+    _ setup: DeviceProcess.Setup, _ profile: SandboxProfile, _ common: CommonSettings,
+    workers: Int = 0
+  ) {
     self.setup = setup
     let bell = Bell()
     self.bell = bell
-    do throws(SystemError) {
-      watcher = try Watcher { bell.ring() }
-      try watcher.start()
-    } catch {
-      DeviceProcess.end("\(error)")
+    var watcher: Watcher?
+    var pool: WorkerPool?
+    Lockdown.enter(profile, common, launcher: setup.launcher) { () throws(SystemError) in
+      let new = try Watcher { bell.ring() }
+      try new.start()
+      watcher = new
+      pool = try WorkerPool(workers)
     }
-  }
-
-  /// Locks the process down and tells the launcher what was had; exits with 3 when strict
-  /// isolation could not be had.
-  public func lockDown(_ profile: SandboxProfile, _ common: CommonSettings) {
-    Lockdown.enter(profile, isStrict: common.isStrict, launcher: setup.launcher)
+    guard let watcher, let pool else { DeviceProcess.end("the threads were not started") }
+    self.watcher = watcher
+    self.workers = pool
   }
 
   /// Serves until the core says to quit; never returns.

@@ -90,6 +90,7 @@ struct ServiceLoop {
 
   mutating func run<E: DeviceEndpoint>(_ endpoint: inout E) -> Never {
     let lane = services.lane
+    while endpoint.pump(services) { commit(&endpoint) }
     while true {
       let bell = lane.doorbell
       var worked = false
@@ -112,7 +113,13 @@ struct ServiceLoop {
         endpoint.publish(services)
         worked = true
       }
-      guard !worked else { continue }
+      guard !worked else {
+        while endpoint.pump(services) {
+          commit(&endpoint)
+          endpoint.publish(services)
+        }
+        continue
+      }
       wait(bell, deadline: deadline)
     }
   }
@@ -244,7 +251,7 @@ struct ServiceLoop {
       }
     } catch {
       switch error {
-      case .closed: Exit.now(0)
+      case .closed: ProcessExit.now(0)
       default: DeviceProcess.end("\(error)")
       }
     }
@@ -272,7 +279,7 @@ struct ServiceLoop {
         endpoint.flush(services)
         commit(&endpoint)
         try services.channel.reply(to: header, Empty())
-        Exit.now(0)
+        ProcessExit.now(0)
       case .screendump:
         let message: ScreendumpRequest = try packet.decode()
         services.attached = packet.descriptors.first

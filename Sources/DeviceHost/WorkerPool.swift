@@ -9,19 +9,10 @@ public final class WorkerPool: Sendable {
   private let wake: Descriptor
 
   /// Starts `count` threads; before the seccomp filter is loaded.
-  public init(_ count: Int) throws(WorkerError) {
-    do throws(SystemError) {
-      wake = try EventFile.make()
-      try wake.setNonBlocking(false)
-      for index in 0..<count { try Thread.start("worker \(index)") { [self] in run() } }
-    } catch {
-      throw WorkerError(description: "\(error)")
-    }
-  }
-
-  /// Why the threads could not be started.
-  public struct WorkerError: Error, CustomStringConvertible, Sendable {
-    public var description: String
+  init(_ count: Int) throws(SystemError) {
+    wake = try EventFile.make()
+    try wake.setNonBlocking(false)
+    for index in 0..<count { try Thread.start("worker \(index)") { [self] in run() } }
   }
 
   /// Runs `work` on one of the threads; work given earlier starts earlier.

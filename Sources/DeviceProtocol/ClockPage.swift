@@ -70,8 +70,7 @@ public final class ClockWriter: Sendable {
 
   /// Makes a clock that stands still at zero.
   public init() throws(SystemError) {
-    file = try MemoryFile.make("clock", byteCount: ClockLayout.byteCount)
-    memory = try Mapping(file, byteCount: ClockLayout.byteCount, .readWrite)
+    (file, memory) = try MemoryFile.makePublished("clock", byteCount: ClockLayout.byteCount)
   }
 
   /// The virtual time now.

@@ -244,9 +244,9 @@ public struct SerialSettings: Equatable, WireCodable {
   public enum Backend: UInt8, Sendable {
     /// Nothing: output is dropped, no input comes. No descriptor.
     case null = 0
-    /// Two streams: an input and an output descriptor.
+    /// Two streams: an input and an output descriptor, and the pipe.
     case streams = 1
-    /// One descriptor for both directions, such as a pseudo-terminal.
+    /// One descriptor for both directions, such as a pseudo-terminal, and the pipe.
     case duplex = 2
     /// A regular file for output only, written at offsets from `start` on. One descriptor.
     case file = 3

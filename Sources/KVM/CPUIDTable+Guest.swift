@@ -27,10 +27,8 @@ extension CPUIDTable {
   /// One socket has all the cores and each core one thread; the APIC id is the vCPU's number.
   /// Of KVM's own leaves only the clock stays, so no guest makes a hypercall. Nested
   /// virtualisation is left out: its state is not part of ``VCPUState``.
-  ///
-  /// - Parameters:
-  ///   - hidden: more bits to take away.
-  ///   - hasDeadlineTimer: whether the local APIC's timer can run by the time-stamp counter.
+  /// `hidden` takes away more bits; `hasDeadlineTimer` says that the local APIC's timer can run
+  /// by the time-stamp counter.
   public func guest(
     id: UInt32, count: UInt32, hiding hidden: [HiddenBits] = [], hasDeadlineTimer: Bool = false
   ) -> CPUIDTable {

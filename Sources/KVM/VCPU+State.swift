@@ -86,17 +86,29 @@ extension VCPU {
   /// Returns the whole state.
   ///
   /// After an exit with an access, ``completeAccess()`` comes first.
-  public func state() throws(KVMError) -> VCPUState {
+  public func state() throws(KVMError) -> VCPUState { try Self.state(descriptor, stateMSRs) }
+
+  static func state(_ descriptor: Descriptor, _ msrs: [UInt32]) throws(KVMError) -> VCPUState {
     var state = VCPUState()
-    state.mode = try runState()
-    state.registers = try registers()
-    state.system = try systemRegisters()
-    state.events = try events()
+    let mode = try get(descriptor, "KVM_GET_MP_STATE", KVMRequest.getMPState, 4)
+    state.mode = RunState(rawValue: mode.load(UInt32.self, at: 0)) ?? .runnable
+    state.registers = GeneralRegisters(
+      try get(
+        descriptor, "KVM_GET_REGS", KVMRequest.getRegisters, GeneralRegisters.byteCount), at: 0)
+    state.system = SystemRegisters(
+      try get(
+        descriptor, "KVM_GET_SREGS", KVMRequest.getSystemRegisters, SystemRegisters.byteCount),
+      at: 0)
+    state.events = PendingEvents(
+      try get(
+        descriptor, "KVM_GET_VCPU_EVENTS", KVMRequest.getVCPUEvents, PendingEvents.byteCount),
+      at: 0)
     state.debug = DebugRegisters(
       try get(
-        "KVM_GET_DEBUGREGS", KVMRequest.getDebugRegisters, DebugRegisters.byteCount), at: 0)
-    state.xsave = try get("KVM_GET_XSAVE", KVMRequest.getXSave, 4096).bytes
-    if let xcrs = try? get("KVM_GET_XCRS", KVMRequest.getXCRs, 392) {
+        descriptor, "KVM_GET_DEBUGREGS", KVMRequest.getDebugRegisters,
+        DebugRegisters.byteCount), at: 0)
+    state.xsave = try get(descriptor, "KVM_GET_XSAVE", KVMRequest.getXSave, 4096).bytes
+    if let xcrs = try? get(descriptor, "KVM_GET_XCRS", KVMRequest.getXCRs, 392) {
       let count = min(16, Int(xcrs.load(UInt32.self, at: 0)))
       state.xcrs = (0..<count).map {
         ExtendedControlRegister(
@@ -104,17 +116,28 @@ extension VCPU {
           value: xcrs.load(UInt64.self, at: 16 + 16 * $0))
       }
     }
-    for index in stateMSRs {
-      guard let value = Self.read(index, descriptor) else { continue }
+    for index in msrs {
+      guard let value = read(index, descriptor) else { continue }
       state.msrs.append(ModelSpecificRegister(index: index, value: value))
     }
     // Absent without the interrupt chips in the kernel.
-    if let lapic = try? get("KVM_GET_LAPIC", KVMRequest.getLAPIC, 1024) {
+    if let lapic = try? get(descriptor, "KVM_GET_LAPIC", KVMRequest.getLAPIC, 1024) {
       state.lapic = lapic.bytes
     }
     let frequency = try? descriptor.control("KVM_GET_TSC_KHZ", KVMRequest.getTSCKHz)
     state.tscKHz = UInt32(max(0, frequency ?? 0))
     return state
+  }
+
+  /// Puts the vCPU back to ``resetState``, as the machine's reset line does.
+  ///
+  /// The time-stamp counter goes on: the guest sees no jump back to an old value.
+  @discardableResult
+  public func reset() throws(KVMError) -> [UInt32] {
+    var state = resetState
+    let timeStampCounter: UInt32 = 0x10
+    state.msrs.removeAll { $0.index == timeStampCounter }
+    return try setState(state)
   }
 
   /// Sets the whole state and returns the model-specific registers that KVM refused.
@@ -166,6 +189,12 @@ extension VCPU {
   private func get(_ name: StaticString, _ request: UInt, _ byteCount: Int)
     throws(KVMError) -> Block
   {
+    try Self.get(descriptor, name, request, byteCount)
+  }
+
+  private static func get(
+    _ descriptor: Descriptor, _ name: StaticString, _ request: UInt, _ byteCount: Int
+  ) throws(KVMError) -> Block {
     var block = Block(byteCount: byteCount)
     try asking { () throws(SystemError) in
       _ = try descriptor.control("\(name)", request, bytes: &block.bytes)

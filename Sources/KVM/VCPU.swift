@@ -13,6 +13,11 @@ public final class VCPU: Sendable {
   let descriptor: Descriptor
   let page: Mapping
   let stateMSRs: [UInt32]
+
+  /// The state that the vCPU was made with: that of the processor after a reset.
+  ///
+  /// vCPU 0 is at the reset vector; the others wait for INIT and a start-up message.
+  public let resetState: VCPUState
   private let ring: Int?
   private let hasSyncRegisters: Bool
 
@@ -26,6 +31,11 @@ public final class VCPU: Sendable {
 
   /// Installs the kick signal's handler, which does nothing; once for each process.
   public static func prepareProcess() { Signals.interruptOnly(kickSignal) }
+
+  /// Lets kicks reach the calling thread; once in each thread that calls ``run()``.
+  ///
+  /// Threads inherit blocked signals: without this a kick may not end a run.
+  public static func prepareThread() { Signals.unblock(kickSignal) }
 
   init(id: UInt32, system: KVMSystem, descriptor: Descriptor, cpuid: CPUIDTable)
     throws(KVMError)
@@ -44,6 +54,7 @@ public final class VCPU: Sendable {
       _ = try descriptor.control("KVM_SET_CPUID2", KVMRequest.setCPUID, bytes: &table.bytes)
     }
     stateMSRs = Self.readable(try system.stateMSRs(), descriptor)
+    resetState = try Self.state(descriptor, stateMSRs)
     if hasSyncRegisters { page.store(UInt64(7), at: RunPage.validRegisters) }
   }
 

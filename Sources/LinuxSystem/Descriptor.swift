@@ -185,3 +185,37 @@ public final class Descriptor: Sendable {
     return try SystemError.check(name(), result)
   }
 }
+
+extension Descriptor {
+  /// Moves bytes from this pipe to `output` inside the kernel (splice).
+  ///
+  /// What has left the pipe has reached the output, and nothing else has, even when the
+  /// process is killed at that moment.
+  public func splice(to output: Descriptor, count: Int) throws(SystemError) -> Int {
+    // SPLICE_F_NONBLOCK, for the pipe's side.
+    Int(try SystemError.check("splice", bh_splice(raw, output.raw, count, 2)))
+  }
+
+  /// How many bytes can be read without waiting (FIONREAD).
+  public func readableCount() throws(SystemError) -> Int {
+    var count: Int32 = 0
+    try control("ioctl(FIONREAD)", 0x541B, &count)
+    return Int(count)
+  }
+
+  /// Makes a pipe, reading end first.
+  public static func pipe() throws(SystemError) -> (reading: Descriptor, writing: Descriptor) {
+    var ends: (Int32, Int32) = (0, 0)
+    // SAFETY: the tuple has the layout of int[2].
+    let result = unsafe withUnsafeMutableBytes(of: &ends) {
+      guard let start = $0.baseAddress else { return Int32(-1) }
+      return unsafe Glibc.pipe(start.assumingMemoryBound(to: Int32.self))
+    }
+    guard result == 0 else { throw SystemError("pipe", errno) }
+    let pair = (Descriptor(owning: ends.0), Descriptor(owning: ends.1))
+    for end in [pair.0, pair.1] {
+      _ = try SystemError.check("fcntl(F_SETFD)", bh_fcntl(end.raw, F_SETFD, Int(FD_CLOEXEC)))
+    }
+    return pair
+  }
+}

@@ -8,13 +8,35 @@ public enum MemoryFile {
   ///
   /// The seal is what lets a process map it and never fault: nobody can cut it short.
   public static func make(_ name: String, byteCount: Int) throws(SystemError) -> Descriptor {
+    let file = try makeUnsealed(name, byteCount: byteCount)
+    try seal(file, sizeSeals)
+    return file
+  }
+
+  /// Makes memory that only this process can write, through the mapping that comes along.
+  ///
+  /// Who gets the descriptor can map it for reading, and neither write it nor change its size.
+  public static func makePublished(_ name: String, byteCount: Int) throws(SystemError)
+    -> (file: Descriptor, mapping: Mapping)
+  {
+    let file = try makeUnsealed(name, byteCount: byteCount)
+    let mapping = try Mapping(file, byteCount: byteCount, .readWrite)
+    try seal(file, sizeSeals | 0x10 /* F_SEAL_FUTURE_WRITE */)
+    return (file, mapping)
+  }
+
+  private static func makeUnsealed(_ name: String, byteCount: Int) throws(SystemError)
+    -> Descriptor
+  {
     // SAFETY: the name is a NUL-terminated copy that outlives the call.
-    let raw = unsafe bh_memfd_create(
-      name, UInt32(BH_MFD_CLOEXEC | BH_MFD_ALLOW_SEALING))
+    let raw = unsafe bh_memfd_create(name, UInt32(BH_MFD_CLOEXEC | BH_MFD_ALLOW_SEALING))
     let file = Descriptor(owning: try SystemError.check("memfd_create \(name)", raw))
     try file.truncate(to: UInt64(byteCount))
-    _ = try SystemError.check("fcntl(F_ADD_SEALS)", bh_add_seals(file.raw, sizeSeals))
     return file
+  }
+
+  private static func seal(_ file: Descriptor, _ seals: Int32) throws(SystemError) {
+    _ = try SystemError.check("fcntl(F_ADD_SEALS)", bh_add_seals(file.raw, seals))
   }
 
   /// Whether `file` is a memfd that can neither shrink nor grow, so that mapping it is safe.

@@ -23,17 +23,17 @@ public enum ThisProcess {
 }
 
 /// A request of ioctl(2), by name and number.
-public struct ControlRequest: Sendable, Hashable {
+public struct KernelRequest: Sendable, Hashable {
   public var name: String
   public var number: UInt32
 
   /// The requests of KVM that the core makes.
-  public static let kvm: [ControlRequest] = {
-    var all: [ControlRequest] = []
+  public static let kvm: [KernelRequest] = {
+    var all: [KernelRequest] = []
     var number: UInt32 = 0
     // SAFETY: the table's names are constants of the C shim.
     while let name = unsafe bh_kvm_request(all.count, &number) {
-      all.append(ControlRequest(name: unsafe String(cString: name), number: number))
+      all.append(KernelRequest(name: unsafe String(cString: name), number: number))
     }
     return all
   }()

@@ -80,7 +80,7 @@ public enum HostClock {
 }
 
 /// The end of the process.
-public enum Exit {
+public enum ProcessExit {
   /// Ends the process at once, without handlers.
   public static func now(_ code: Int32) -> Never { _exit(code) }
 }

@@ -24,7 +24,9 @@ struct DeviceGrants: Sendable {
         ],
         movablePorts: 0x400...0xFFFF, functions: [0x08, 0x0B], interrupts: [1, 8, 9, 12],
         isChipset: true)
-      if let port = UInt16(exactly: exitPort) { grants.ports.append(port...(port &+ 3 < port ? port : port + 3)) }
+      if let port = UInt16(exactly: exitPort) {
+        grants.ports.append(port...(port &+ 3 < port ? port : port + 3))
+      }
       return grants
     case "ide":
       return DeviceGrants(
@@ -76,7 +78,8 @@ struct DeviceGrants: Sendable {
       throw ProtocolError("interrupt \(claim.interrupt) is not granted")
     }
     for claim in claims.descriptors {
-      guard claim.devfn == 0xFF ? claim.kind == .fwCfg && isChipset : functions.contains(claim.devfn)
+      guard
+        claim.devfn == 0xFF ? claim.kind == .fwCfg && isChipset : functions.contains(claim.devfn)
       else { throw ProtocolError("a DMA descriptor of this kind is not granted") }
     }
   }

@@ -41,7 +41,7 @@ extension SandboxProfile {
         SyscallRule("ftruncate", "the size of those pages"),
         SyscallRule("fcntl", [.equals(argument: 1, 1033)], "F_ADD_SEALS: sealing them"),
       ]
-        + ControlRequest.kvm.map {
+        + KernelRequest.kvm.map {
           SyscallRule("ioctl", [.equals(argument: 1, $0.number)], $0.name)
         })
     profile.limits.spareDescriptors = 128
@@ -52,11 +52,14 @@ extension SandboxProfile {
 
   /// The PIIX south bridge: registers, and the firmware's files for fw_cfg.
   public static var piix: SandboxProfile {
-    SandboxProfile(
+    var profile = SandboxProfile(
       "piix",
       channels + [
-        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only")
+        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only"),
+        SyscallRule("pwrite64", "the debug console's log, where that is a file"),
       ])
+    profile.limits.fileSize = nil  // the debug console's log may be a file
+    return profile
   }
 
   /// The IDE controller: its images, handed over by the launcher.
@@ -83,15 +86,26 @@ extension SandboxProfile {
     var profile = SandboxProfile(
       "serial",
       channels + [
-        SyscallRule("splice", "bytes from a back end to a log without a copy"),
-        SyscallRule("accept4", "a client connects to a port's socket"),
+        SyscallRule("splice", "output from the port's pipe to its back end, whole or not at all"),
+        SyscallRule("pwrite64", "output to a regular file, at its own offset"),
+        SyscallRule(
+          "ioctl", [.equals(argument: 1, 0x541B)], "FIONREAD: what a predecessor left in the pipe"),
       ])
     profile.limits.fileSize = nil  // a back end may be a file
     return profile
   }
 
   /// The VGA: its video memory, and nothing besides.
-  public static var vga: SandboxProfile { SandboxProfile("vga", channels) }
+  public static var vga: SandboxProfile {
+    var profile = SandboxProfile(
+      "vga",
+      channels + [
+        SyscallRule("pwrite64", "a picture of the screen, into memory that came with the request")
+      ])
+    // RLIMIT_FSIZE counts for memfds too: 4096 by 4096 pixels of 4 bytes.
+    profile.limits.fileSize = 64 << 20
+    return profile
+  }
 
   /// Every profile of a machine's processes.
   public static var all: [SandboxProfile] { [core, piix, ide, serial, vga] }

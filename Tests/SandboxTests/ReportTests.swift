@@ -195,8 +195,8 @@ struct ProfileTests {
 
   @Test("lists KVM's requests by number")
   func requests() {
-    #expect(ControlRequest.kvm.contains { $0.name == "KVM_RUN" && $0.number == 0xAE80 })
-    #expect(Set(ControlRequest.kvm.map(\.number)).count == ControlRequest.kvm.count)
+    #expect(KernelRequest.kvm.contains { $0.name == "KVM_RUN" && $0.number == 0xAE80 })
+    #expect(Set(KernelRequest.kvm.map(\.number)).count == KernelRequest.kvm.count)
   }
 
   @Test("refuses a system call that does not exist")

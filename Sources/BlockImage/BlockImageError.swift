@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why an image could not be opened, read or written.
+public enum BlockImageError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The storage below failed.
+  case storage(StorageError)
+  /// The file is not of the format it was said to be.
+  case wrongFormat(expected: String)
+  /// A field of the header or of a table breaks a rule of the format.
+  case malformed(field: String, value: UInt64, rule: String)
+  /// The image uses a feature that this program does not have.
+  case unsupported(feature: String)
+  /// The image may be read but not written, for the reason given.
+  case notWritable(reason: String)
+  /// The request does not lie inside the virtual disk.
+  case outOfRange(offset: UInt64, count: UInt64, virtualSize: UInt64)
+  /// The image names a backing file that was not supplied.
+  case backingFileMissing(name: String)
+  /// A compressed cluster was met and there is nothing to decompress it with.
+  case noDecompressor(guestOffset: UInt64)
+  /// A compressed cluster does not decompress to a whole cluster.
+  case corruptCompressedCluster(guestOffset: UInt64)
+  /// The format's limit on the size of an image file is reached.
+  case imageFull
+
+  public var description: String {
+    switch self {
+    case .storage(let error): error.description
+    case .wrongFormat(let expected): "this is not a \(expected) image"
+    case .malformed(let field, let value, let rule):
+      "malformed image: \(field) is 0x\(String(value, radix: 16)), but \(rule)"
+    case .unsupported(let feature): "the image needs \(feature), which is not supported"
+    case .notWritable(let reason): "the image can't be written: \(reason)"
+    case .outOfRange(let offset, let count, let virtualSize):
+      "\(count) bytes at \(offset) are not inside the disk of \(virtualSize) bytes"
+    case .backingFileMissing(let name): "the backing file \"\(name)\" was not supplied"
+    case .noDecompressor(let guestOffset):
+      "the cluster at \(guestOffset) is compressed and no decompressor was supplied"
+    case .corruptCompressedCluster(let guestOffset):
+      "the compressed cluster at \(guestOffset) is corrupt"
+    case .imageFull: "the image file has reached the largest size of its format"
+    }
+  }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceModel
+internal import DeviceProtocol
+internal import KVM
+internal import LinuxSystem
+internal import PCI
+
+/// Who answers where, at one moment; vCPU threads read it without a lock.
+final class BusSnapshot: Sendable {
+  let generation: UInt32
+  /// For each port the number of its region, 0 for none.
+  let ports: [UInt8]
+  let portRegions: [PortRegion]
+  let memoryRegions: [MemoryRegion]
+  let map: MemoryMap
+
+  struct PortRegion: Sendable {
+    var base: UInt16
+    var count: UInt16
+    var target: RegionTarget
+  }
+
+  struct MemoryRegion: Sendable {
+    var base: UInt64
+    var byteCount: UInt64
+    var target: RegionTarget
+  }
+
+  init(
+    generation: UInt32, portRegions: [PortRegion], memoryRegions: [MemoryRegion], map: MemoryMap
+  ) {
+    self.generation = generation
+    self.portRegions = portRegions
+    self.memoryRegions = memoryRegions
+    self.map = map
+    var ports = [UInt8](repeating: 0, count: 65536)
+    for (index, region) in portRegions.enumerated() {
+      for offset in 0..<Int(region.count) where Int(region.base) + offset < 65536 {
+        // The first to claim a port keeps it.
+        let port = Int(region.base) + offset
+        if ports[port] == 0 { ports[port] = UInt8(index + 1) }
+      }
+    }
+    self.ports = ports
+  }
+}
+
+/// The buses and the PCI host: what the guest can move about at run time.
+///
+/// It is used under the machine's lock, and never while a device is asked something.
+struct Board {
+  /// A PCI function that a device process stands behind; the header is ours.
+  struct Function {
+    var devfn: UInt8
+    var space: ConfigSpace
+    var target: RegionTarget
+    var claim: FunctionClaim
+    var link: DeviceLink
+  }
+
+  var mechanism = ConfigurationMechanism1()
+  var bridge = I440FXHostBridge()
+  var functions: [Function] = []
+  /// The fixed and the movable port regions, with the base that each has now.
+  var ports: [(claim: PortClaim, base: UInt16?, target: RegionTarget)] = []
+  var memories: [(claim: MemoryClaim, target: RegionTarget)] = []
+  var map: MemoryMap
+  let slots: SlotTable
+  private var generation: UInt32 = 0
+
+  init(map: MemoryMap, slots: SlotTable) {
+    self.map = map
+    self.slots = slots
+  }
+
+  // MARK: - Claims
+
+  /// Takes a device's claims in; the grants were checked.
+  mutating func install(_ link: DeviceLink, _ claims: Claims) throws(ProtocolError) {
+    func target(_ region: UInt16) -> RegionTarget {
+      let descriptors = claims.descriptors.filter { $0.region == region }
+      return RegionTarget(
+        link: link, region: region, registers: claims.registers.filter { $0.region == region },
+        descriptors: descriptors)
+    }
+    for claim in claims.ports where !claim.isMovable {
+      let range = Int(claim.base)..<Int(claim.base) + Int(claim.count)
+      for other in ports {
+        guard let base = other.base else { continue }
+        guard !range.overlaps(Int(base)..<Int(base) + Int(other.claim.count)) else {
+          throw ProtocolError(
+            "ports at \(hex(UInt64(claim.base))) belong to \(other.target.link.role)")
+        }
+      }
+      ports.append((claim, claim.base, target(claim.region)))
+    }
+    for claim in claims.ports where claim.isMovable {
+      ports.append((claim, nil, target(claim.region)))
+    }
+    for claim in claims.memories {
+      guard
+        !memories.contains(where: {
+          claim.base < $0.claim.base + $0.claim.byteCount
+            && $0.claim.base < claim.base + claim.byteCount
+        })
+      else { throw ProtocolError("memory at \(hex(claim.base)) is claimed already") }
+      memories.append((claim, target(claim.region)))
+    }
+    for claim in claims.functions {
+      guard !functions.contains(where: { $0.devfn == claim.devfn }) else {
+        throw ProtocolError("PCI function \(claim.devfn >> 3).\(claim.devfn & 7) is taken")
+      }
+      functions.append(
+        Function(
+          devfn: claim.devfn, space: try Self.header(claim), target: target(claim.region),
+          claim: claim, link: link))
+    }
+    for claim in claims.functions {
+      for bar in claim.bars { barTargets[BarKey(claim.devfn, bar.index)] = target(bar.region) }
+    }
+  }
+
+  private struct BarKey: Hashable {
+    var devfn: UInt8
+    var index: UInt8
+    init(_ devfn: UInt8, _ index: UInt8) {
+      self.devfn = devfn
+      self.index = index
+    }
+  }
+
+  private var barTargets: [BarKey: RegionTarget] = [:]
+
+  private static func header(_ claim: FunctionClaim) throws(ProtocolError) -> ConfigSpace {
+    var space = ConfigSpace(
+      FunctionIdentity(
+        vendor: claim.vendor, device: claim.device, revision: claim.revision,
+        classCode: claim.classCode, subsystemVendor: claim.subsystemVendor,
+        subsystem: claim.subsystem, isMultifunction: claim.isMultiFunction,
+        interruptPin: claim.interruptPin))
+    for bar in claim.bars {
+      switch bar.kind {
+      case .ports:
+        guard bar.byteCount <= 256 else { throw ProtocolError("BAR of \(bar.byteCount) ports") }
+        space.addPortRegion(Int(bar.index), size: bar.byteCount)
+      case .memory: space.addMemoryRegion(Int(bar.index), size: bar.byteCount)
+      case .prefetchableMemory:
+        space.addMemoryRegion(Int(bar.index), size: bar.byteCount, isPrefetchable: true)
+      case .rom:
+        guard (0x800...0x100_0000).contains(bar.byteCount) else {
+          throw ProtocolError("ROM BAR of \(bar.byteCount) bytes")
+        }
+        space.addROM(size: bar.byteCount)
+      }
+    }
+    return space
+  }
+
+  /// Moves a movable port region.
+  mutating func move(_ link: DeviceLink, _ message: MoveRegion) throws(ProtocolError) {
+    guard
+      let place = ports.firstIndex(where: {
+        $0.target.link === link && $0.claim.region == message.region && $0.claim.isMovable
+      }), let allowed = link.grants.movablePorts
+    else { throw ProtocolError("region \(message.region) cannot be moved") }
+    guard message.isEnabled else {
+      ports[place].base = nil
+      return
+    }
+    let count = UInt32(ports[place].claim.count)
+    let last = UInt32(message.base) + count - 1
+    guard allowed.contains(message.base), last <= UInt32(allowed.upperBound) else {
+      throw ProtocolError("ports from \(hex(UInt64(message.base))) are not granted")
+    }
+    ports[place].base = message.base
+  }
+
+  // MARK: - Snapshots
+
+  /// Applies the registers to the memory slots and gives out a new snapshot.
+  mutating func rebuild() throws(KVMError) -> BusSnapshot {
+    var portRegions: [BusSnapshot.PortRegion] = []
+    var memoryRegions = memories.map {
+      BusSnapshot.MemoryRegion(
+        base: $0.claim.base, byteCount: $0.claim.byteCount, target: $0.target)
+    }
+    // Fixed regions come first: what the guest moves onto them does not hide them.
+    for port in ports.sorted(by: { !$0.claim.isMovable && $1.claim.isMovable }) {
+      guard let base = port.base else { continue }
+      portRegions.append(
+        BusSnapshot.PortRegion(base: base, count: port.claim.count, target: port.target))
+    }
+    map.segments = (0..<MemoryMap.segmentCount).map {
+      let segment = bridge.segment($0)
+      return MemoryMap.Segment(readsRAM: segment.readsDRAM, writesRAM: segment.writesDRAM)
+    }
+    map.devices = []
+    for function in functions {
+      for bar in function.claim.bars {
+        let decoded =
+          bar.kind == .rom ? function.space.rom : function.space.region(Int(bar.index))
+        guard let decoded, let target = barTargets[BarKey(function.devfn, bar.index)] else {
+          continue
+        }
+        if bar.kind == .ports {
+          portRegions.append(
+            BusSnapshot.PortRegion(
+              base: UInt16(truncatingIfNeeded: decoded.base),
+              count: UInt16(truncatingIfNeeded: decoded.size), target: target))
+        } else if bar.memory != BARClaim.noMemory {
+          map.devices.append(
+            MemoryMap.DeviceRegion(
+              device: Self.memoryID(function.link, bar.memory), start: UInt64(decoded.base),
+              byteCount: UInt64(decoded.size), isReadOnly: bar.kind == .rom))
+        } else {
+          memoryRegions.append(
+            BusSnapshot.MemoryRegion(
+              base: UInt64(decoded.base), byteCount: UInt64(decoded.size), target: target))
+        }
+      }
+    }
+    try slots.apply(map)
+    generation &+= 1
+    return BusSnapshot(
+      generation: generation, portRegions: Array(portRegions.prefix(254)),
+      memoryRegions: memoryRegions, map: map)
+  }
+
+  /// The number under which the slot table knows a device's backing memory.
+  static func memoryID(_ link: DeviceLink, _ memory: UInt16) -> UInt32 {
+    UInt32(link.index) << 16 | UInt32(memory)
+  }
+
+  /// Puts everything that the guest can program back to its state after reset.
+  mutating func reset() {
+    mechanism.reset()
+    bridge.reset()
+    for index in functions.indices { functions[index].space.reset() }
+    for index in ports.indices where ports[index].claim.isMovable { ports[index].base = nil }
+  }
+}

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceModel
+public import DeviceProtocol
+internal import KVM
+public import LinuxSystem
+internal import PCI
+internal import Synchronization
+
+/// What the main thread has to do for others.
+enum MachineEvent: Sendable {
+  case reset(String)
+  case end(code: UInt8, reason: String)
+  case fault(FaultMessage)
+  case ready(String)
+}
+
+/// The machine: guest memory, vCPUs, buses, and the links to its devices.
+public final class Machine: Sendable {
+  public let settings: CoreSettings
+  let memory: GuestMemory
+  let vm: VirtualMachine
+  let vcpus: [VCPU]
+  let links: [DeviceLink]
+  public let clock: ClockWriter
+  let board: Mutex<Board>
+  private let current: Mutex<BusSnapshot>
+  private let generation = Atomic<UInt32>(0)
+
+  /// What the vCPU threads are to do: ``Mode``.
+  let mode: Gate
+  /// How many of them are parked.
+  let parked: Gate
+  private let ending = Atomic<Bool>(false)
+
+  private let events = Mutex<[MachineEvent]>([])
+  /// Readable while there are events for the main thread.
+  public let eventFile: Descriptor
+  let pirq = Mutex<[UInt8]>([0xFF, 0xFF, 0xFF, 0xFF])
+  private let initialStates: [VCPUState]
+  private let initialChips: ChipState
+  let progress = Mutex<Progress>(Progress())
+
+  /// What the operator is told.
+  struct Progress: Sendable {
+    var state = "starting"
+    var reason = ""
+    var restarts: [String: UInt32] = [:]
+    /// When the last triple faults were, on the host's monotonic clock.
+    var tripleFaults: [UInt64] = []
+  }
+
+  enum Mode {
+    static let park: UInt32 = 0
+    static let run: UInt32 = 1
+    static let end: UInt32 = 2
+  }
+
+  /// Puts the machine together, with its vCPUs parked.
+  ///
+  /// - Parameters:
+  ///   - settings: the machine's shape.
+  ///   - kvm: /dev/kvm.
+  ///   - firmware: the firmware's file; its size is a multiple of 64 KiB.
+  ///   - statePages: for each device, in order, its state page.
+  /// - Throws: `KVMError`, `SystemError` or `ProtocolError`, whichever stands in the way.
+  public init(
+    _ settings: CoreSettings, kvm: Descriptor, firmware: Descriptor, statePages: [Descriptor]
+  ) throws {
+    self.settings = settings
+    VCPU.prepareProcess()
+    let system = try KVMSystem(descriptor: kvm)
+    vm = try system.createVM()
+    try vm.disableHypercallPatching()
+    try vm.setTSSAddress(0xFEFF_D000)
+    try vm.setIdentityMapAddress(0xFEFF_C000)
+    try vm.createInterruptChips()
+    try vm.createTimer()
+    try vm.setRoutes(InterruptRoute.pc)
+
+    memory = try GuestMemory(byteCount: settings.memoryByteCount)
+    let firmwareByteCount = Int(try firmware.size())
+    guard firmwareByteCount > 0, firmwareByteCount % 65536 == 0, firmwareByteCount <= 16 << 20
+    else { throw ProtocolError("firmware of \(firmwareByteCount) bytes") }
+    let romFile = try MemoryFile.make("firmware", byteCount: firmwareByteCount)
+    let rom = try Mapping(romFile, byteCount: firmwareByteCount, .readWrite)
+    rom.copy(try firmware.read(firmwareByteCount, at: 0), to: 0)
+
+    let cpuid = try system.supportedCPUID()
+    let count = UInt32(settings.cpus)
+    var vcpus: [VCPU] = []
+    for id in 0..<count {
+      vcpus.append(try vm.createVCPU(id, cpuid: cpuid.guest(id: id, count: count)))
+    }
+    self.vcpus = vcpus
+    initialStates = try vcpus.map { try $0.state() }
+    initialChips = try vm.chipState()
+
+    let clock = try ClockWriter()
+    self.clock = clock
+    guard statePages.count == settings.devices.count else {
+      throw ProtocolError("\(statePages.count) state pages for \(settings.devices.count) devices")
+    }
+    var links: [DeviceLink] = []
+    for (index, device) in settings.devices.enumerated() {
+      guard let grants = DeviceGrants.role(device.role, exitPort: settings.exitPort) else {
+        throw ProtocolError("there is no device of role \(device.role)")
+      }
+      links.append(
+        try DeviceLink(
+          index: index, settings: device, grants: grants, slots: Int(count), clock: clock,
+          statePage: statePages[index]))
+    }
+    self.links = links
+    let map = MemoryMap(ram: memory.layout, firmwareByteCount: UInt64(firmwareByteCount))
+    var first = Board(
+      map: map, slots: SlotTable(machine: vm, memory: memory, firmware: rom))
+    current = Mutex(try first.rebuild())
+    board = Mutex(first)
+    mode = try Gate()
+    parked = try Gate()
+    eventFile = try EventFile.make()
+  }
+
+  /// Starts every thread of the machine; they wait until ``run()``.
+  ///
+  /// Called before the seccomp filter is loaded, which allows no new threads.
+  public func startThreads() throws(SystemError) {
+    for link in links {
+      try Thread.start("\(link.role)") { [self] in link.serve(self) }
+    }
+    for (index, vcpu) in vcpus.enumerated() {
+      try Thread.start("CPU \(index)/KVM") { [self] in VCPULoop(self, vcpu, index).run() }
+    }
+  }
+
+  /// Gives the device of a role the channel of a new process.
+  public func attach(_ role: String, _ channel: Channel) {
+    links.first { $0.role == role }?.attach(channel)
+  }
+
+  // MARK: - Events
+
+  var isEnding: Bool { ending.load(ordering: .relaxed) }
+
+  func post(_ event: MachineEvent) {
+    events.withLock { $0.append(event) }
+    EventFile.signal(eventFile)
+  }
+
+  func takeEvents() -> [MachineEvent] {
+    EventFile.drain(eventFile)
+    return events.withLock { events in
+      defer { events = [] }
+      return events
+    }
+  }
+
+  /// Notes a device's fault once for each of its processes, and tells the main thread.
+  func fault(_ link: DeviceLink, _ kind: FaultMessage.Kind, _ reason: String) {
+    guard !isEnding else { return }
+    let poison: Bool? = link.state.withLock { state in
+      guard !state.isFaultReported else { return nil }
+      state.isFaultReported = true
+      let same = !state.pending.isEmpty && state.pending == state.lastFault
+      state.sameFaults = same ? state.sameFaults + 1 : 0
+      state.lastFault = state.pending
+      return state.sameFaults >= Self.mostSameFaults
+    }
+    guard let poison else { return }
+    post(
+      .fault(
+        FaultMessage(
+          role: link.role, kind: poison ? .poison : kind,
+          reason: poison ? "failed again and again on the same request: \(reason)" : reason)))
+  }
+
+  /// How often a device may fail on one request before it is not started again.
+  private static let mostSameFaults = 2
+
+  func deviceIsReady(_ link: DeviceLink, isRestart: Bool) {
+    if isRestart {
+      progress.withLock { $0.restarts[link.role, default: 0] += 1 }
+    }
+    post(.ready(link.role))
+  }
+
+  // MARK: - What devices ask
+
+  /// Takes a device's claims in: lines, buffers, regions.
+  func install(_ link: DeviceLink, _ claims: Claims, _ roms: [Descriptor]) throws(ProtocolError) {
+    do {
+      var lines: [(event: Descriptor, ended: Descriptor?)] = []
+      for claim in claims.lines {
+        let event = try EventFile.make()
+        let ended = claim.isLevel ? try EventFile.make() : nil
+        try vm.addInterruptEvent(UInt32(claim.interrupt), event, resample: ended)
+        lines.append((event, ended))
+      }
+      var bounce: (file: Descriptor, mapping: Mapping)?
+      if claims.bounceByteCount > 0 {
+        let file = try MemoryFile.make(
+          "\(link.role)-bounce", byteCount: Int(claims.bounceByteCount))
+        bounce = (
+          file, try Mapping(file, byteCount: Int(claims.bounceByteCount), .readWrite)
+        )
+      }
+      var rest = roms[...]
+      var backings: [(claim: BackingClaim, file: Descriptor, mapping: Mapping)] = []
+      for claim in claims.backings {
+        let file = try MemoryFile.make("\(link.role)-memory", byteCount: Int(claim.byteCount))
+        let mapping = try Mapping(file, byteCount: Int(claim.byteCount), .readWrite)
+        if claim.kind == .rom {
+          guard let source = rest.popFirst() else {
+            throw ProtocolError("a ROM was claimed without its file")
+          }
+          // A file that is cut short meanwhile gives zeroes, not a fault.
+          mapping.copy(try source.read(Int(claim.byteCount), at: 0), to: 0)
+        }
+        backings.append((claim, file, mapping))
+      }
+      guard rest.isEmpty else { throw ProtocolError("more descriptors than ROMs") }
+      let new = (lines, bounce, backings)
+      try change { board throws(ProtocolError) in
+        try board.install(link, claims)
+        for backing in new.2 {
+          board.slots.addDeviceMemory(
+            Board.memoryID(link, backing.claim.memory), backing.mapping)
+        }
+      }
+      link.state.withLock {
+        $0.lines = new.0
+        $0.bounce = new.1
+        $0.backings = new.2
+        $0.claims = claims
+      }
+    } catch let error as ProtocolError {
+      throw error
+    } catch {
+      throw ProtocolError("\(error)")
+    }
+  }
+
+  func move(_ link: DeviceLink, _ message: MoveRegion) throws(ProtocolError) {
+    try change { board throws(ProtocolError) in try board.move(link, message) }
+  }
+
+  func routePIRQ(_ interrupts: [UInt8]) { pirq.withLock { $0 = interrupts } }
+
+  func power(_ request: PowerRequest) {
+    switch request.action {
+    case .reset: post(.reset("the guest asked for it"))
+    case .powerOff: post(.end(code: 0, reason: "the guest powered off"))
+    case .exit: post(.end(code: request.code, reason: "the guest wrote to the debug exit port"))
+    }
+  }
+
+  /// Whether a device may reach guest memory for DMA: RAM only, as the PAM registers say.
+  func isReachable(_ address: UInt64, _ byteCount: UInt64, _ direction: DMARequest.Direction)
+    -> Bool
+  {
+    guard byteCount > 0, memory.layout.offset(of: address, count: byteCount) != nil else {
+      return false
+    }
+    let end = address + byteCount
+    guard address < 0x10_0000, end > 0xC_0000 else { return true }
+    let segments = current.withLock { $0.map.segments }
+    return (0..<MemoryMap.segmentCount).allSatisfy {
+      let range = MemoryMap.segmentRange($0)
+      guard address < range.upperBound, end > range.lowerBound else { return true }
+      return direction == .toGuest ? segments[$0].writesRAM : segments[$0].readsRAM
+    }
+  }
+
+  func isBusMaster(_ devfn: UInt8) -> Bool {
+    board.withLock { board in
+      board.functions.first { $0.devfn == devfn }?.space.isBusMaster ?? false
+    }
+  }
+
+  // MARK: - The buses
+
+  /// Changes the board and gives every vCPU the result.
+  func change(_ body: (inout Board) throws(ProtocolError) -> Void) throws(ProtocolError) {
+    let problem = board.withLock { board -> ProtocolError? in
+      do throws(ProtocolError) {
+        try body(&board)
+      } catch {
+        return error
+      }
+      do throws(KVMError) {
+        let snapshot = try board.rebuild()
+        current.withLock { $0 = snapshot }
+        generation.store(snapshot.generation, ordering: .releasing)
+      } catch {
+        return ProtocolError("the memory map could not be changed: \(error)")
+      }
+      return nil
+    }
+    if let problem { throw problem }
+  }
+
+  /// The snapshot in force, when it is another than `old`.
+  @inline(__always)
+  func snapshot(_ old: inout BusSnapshot) {
+    guard generation.load(ordering: .acquiring) != old.generation else { return }
+    old = current.withLock { $0 }
+  }
+
+  func snapshot() -> BusSnapshot { current.withLock { $0 } }
+
+  // MARK: - Stopping and starting
+
+  /// Makes every vCPU park, and waits until all have.
+  ///
+  /// Returns whether all did in time; one that waits for a device may not.
+  @discardableResult
+  func park(timeout: UInt64 = 10_000_000_000) -> Bool {
+    mode.value = Mode.park
+    for vcpu in vcpus { vcpu.kick() }
+    let end = HostClock.monotonic() + timeout
+    while true {
+      let count = parked.value
+      guard count < UInt32(vcpus.count) else { return true }
+      guard HostClock.monotonic() < end else { return false }
+      parked.wait(while: count, timeout: 10_000_000)
+      for vcpu in vcpus { vcpu.kick() }
+    }
+  }
+
+  /// Lets the vCPUs run.
+  public func run() {
+    clock.start()
+    progress.withLock {
+      $0.state = "running"
+      $0.reason = ""
+    }
+    mode.value = Mode.run
+  }
+
+  /// Holds the vCPUs and the clock.
+  func pause(_ reason: String) {
+    park()
+    clock.stop()
+    for link in links { _ = link.ask(.pause, Empty(), timeout: 2_000_000_000) }
+    progress.withLock {
+      $0.state = "paused"
+      $0.reason = reason
+    }
+  }
+
+  /// Undoes ``pause(_:)``.
+  func resume() {
+    guard progress.withLock({ $0.state == "paused" }) else { return }
+    clock.start()
+    for link in links { _ = link.ask(.resume, Empty(), timeout: 2_000_000_000) }
+    run()
+  }
+
+  /// Brings the whole machine up again as new.
+  func reset() throws(KVMError) {
+    park()
+    for link in links where link.status == .up {
+      if link.ask(.reset, Empty(), timeout: 5_000_000_000) == nil {
+        fault(link, .deadline, "no reply to a reset")
+      }
+      link.resetWindows()
+    }
+    do throws(ProtocolError) {
+      try change { board throws(ProtocolError) in board.reset() }
+    } catch {
+      post(.end(code: 2, reason: error.reason))
+    }
+    try vm.setChipState(initialChips)
+    for (vcpu, state) in zip(vcpus, initialStates) { _ = try vcpu.setState(state) }
+    mode.value = Mode.run
+  }
+
+  /// Ends the devices in an orderly way; what they hold is on the host afterwards.
+  func quit() {
+    park(timeout: 2_000_000_000)
+    ending.store(true, ordering: .sequentiallyConsistent)
+    mode.value = Mode.end
+    for link in links where link.status == .up {
+      _ = link.ask(.quit, Empty(), timeout: 5_000_000_000)
+    }
+  }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceHost
+internal import DeviceModel
+internal import DeviceProtocol
+internal import LinuxSystem
+internal import Serial
+
+/// What a port is connected to.
+///
+/// Output reaches the back end exactly once, whenever the process is killed. A regular file
+/// is written at offsets that are part of the state, so writing again changes nothing. A
+/// stream has no memory of what it took; there, each chunk passes through a pipe that
+/// outlives the process: it is written with one byte more, and spliced on. What is left in
+/// the pipe says how much has arrived, and the byte that stays behind says that the chunk
+/// was put in at all.
+struct SerialBackend: DeviceState {
+  /// How far the chunk at the head of the queue is.
+  private enum Phase {
+    /// There is none.
+    static let idle: UInt8 = 0
+    /// It is to be put into the pipe, or is there.
+    static let staged: UInt8 = 1
+    /// It has arrived; only the last byte may still be in the pipe.
+    static let done: UInt8 = 2
+  }
+
+  private let kind: SerialSettings.Backend
+  private let start: UInt64
+  private var input: Descriptor?
+  private let output: Descriptor?
+  private let pipe: (reading: Descriptor, writing: Descriptor)?
+
+  // State.
+  private var written: UInt64 = 0
+  private var phase = Phase.idle
+  private var chunk: UInt16 = 0
+  /// Input that has been read and not yet received.
+  private var waiting: [UInt8] = []
+
+  // Not state: what the pipe holds, once known.
+  private var isInPipe = false
+  private var isBlocked = false
+  private var inputSource = -1
+  private var outputSource = -1
+
+  /// A chunk and its last byte go into an empty pipe whole (PIPE_BUF).
+  private static let mostChunk = 2048
+  private static let mostInput = 64
+
+  init(_ port: SerialSettings.Port, _ rest: inout ArraySlice<Descriptor>) throws(SystemError) {
+    kind = port.backend
+    start = port.start
+    func next() throws(SystemError) -> Descriptor {
+      guard let descriptor = rest.popFirst() else {
+        throw SystemError("serial port without its descriptor", 9 /* EBADF */)
+      }
+      return descriptor
+    }
+    switch kind {
+    case .null: (input, output, pipe) = (nil, nil, nil)
+    case .file: (input, output, pipe) = (nil, try next(), nil)
+    case .streams:
+      input = try next()
+      output = try next()
+      pipe = (try next(), try next())
+    case .duplex:
+      let both = try next()
+      (input, output) = (both, both)
+      pipe = (try next(), try next())
+    }
+    if kind == .streams || kind == .duplex {
+      try input?.setNonBlocking(true)
+      try output?.setNonBlocking(true)
+      try pipe?.reading.setNonBlocking(true)
+    }
+  }
+
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
+    visitor.field("written", &written)
+    visitor.field("phase", &phase)
+    visitor.field("chunk", &chunk)
+    visitor.field("waiting", &waiting, capacity: Self.mostInput)
+  }
+
+  /// Finds out what a predecessor left in the pipe.
+  mutating func restored() {
+    guard let pipe, phase == Phase.staged else { return }
+    isInPipe = ((try? pipe.reading.readableCount()) ?? 0) > 0
+  }
+
+  // MARK: - Watching
+
+  mutating func watch(_ watcher: Watcher) {
+    guard kind == .streams || kind == .duplex else { return }
+    if let input { inputSource = watcher.add(input, .readable) }
+    if let output { outputSource = watcher.add(output, .writable, isOn: false) }
+  }
+
+  /// Watches the input only while there is room for it.
+  mutating func updateWatch(_ watcher: Watcher) {
+    guard inputSource >= 0 else { return }
+    watcher.set(inputSource, isOn: input != nil && waiting.isEmpty)
+  }
+
+  mutating func ready(_ sources: UInt64) {
+    if outputSource >= 0, sources & 1 << UInt64(outputSource) != 0 { isBlocked = false }
+    guard inputSource >= 0, sources & 1 << UInt64(inputSource) != 0, let input else { return }
+    do throws(SystemError) {
+      let bytes = try input.read(Self.mostInput - waiting.count)
+      waiting += bytes
+      // The end of the input: the port stays, and nothing comes any more.
+      if bytes.isEmpty { self.input = nil }
+    } catch {
+      if !error.isNotReady && !error.isInterrupted { self.input = nil }
+    }
+  }
+
+  /// Takes the next byte of input.
+  mutating func nextInput() -> UInt8? { waiting.isEmpty ? nil : waiting.removeFirst() }
+
+  // MARK: - Output
+
+  /// Moves what the guest sent on; returns whether the state has changed.
+  mutating func pump(_ uart: inout UART16550, _ watcher: Watcher) -> Bool {
+    guard uart.hasOutgoing || phase != Phase.idle else { return false }
+    switch kind {
+    case .null:
+      uart.dropOutgoing(UART16550.queueCapacity)
+      return true
+    case .file: return writeFile(&uart)
+    case .streams, .duplex: return pumpStream(&uart, watcher)
+    }
+  }
+
+  private mutating func writeFile(_ uart: inout UART16550) -> Bool {
+    let bytes = uart.outgoing(UART16550.queueCapacity)
+    do throws(SystemError) {
+      try output?.write(bytes, at: start + written)
+    } catch {
+      // A full file system loses output rather than stopping the guest; it is said once.
+      if !isBlocked { Log.line("serial output is lost: \(error)") }
+      isBlocked = true
+    }
+    written += UInt64(bytes.count)
+    uart.dropOutgoing(bytes.count)
+    return true
+  }
+
+  private mutating func pumpStream(_ uart: inout UART16550, _ watcher: Watcher) -> Bool {
+    guard let pipe, let output, !isBlocked else { return false }
+    switch phase {
+    case Phase.staged:
+      do throws(SystemError) {
+        if !isInPipe {
+          try pipe.writing.writeAll(uart.outgoing(Int(chunk)) + [0])
+          isInPipe = true
+        }
+        var left = try pipe.reading.readableCount() - 1
+        while left > 0 { left -= try move(pipe.reading, output, left) }
+      } catch {
+        if error.isInterrupted { return true }
+        if error.isNotReady {
+          isBlocked = true
+          watcher.set(outputSource, isOn: true)
+          return false
+        }
+        // Nobody reads any more: what the guest sends is dropped, as on an open wire.
+        _ = try? pipe.reading.read(Self.mostChunk)
+      }
+      watcher.set(outputSource, isOn: false)
+      uart.dropOutgoing(Int(chunk))
+      written += UInt64(chunk)
+      phase = Phase.done
+      return true
+    default:
+      if let left = try? pipe.reading.readableCount(), left > 0 {
+        _ = try? pipe.reading.read(left)
+      }
+      isInPipe = false
+      let bytes = uart.outgoing(Self.mostChunk)
+      phase = bytes.isEmpty ? Phase.idle : Phase.staged
+      chunk = UInt16(bytes.count)
+      return true
+    }
+  }
+
+  /// Splices on, or copies where the output cannot be spliced to (a file opened to append).
+  private func move(_ pipe: Descriptor, _ output: Descriptor, _ count: Int) throws(SystemError)
+    -> Int
+  {
+    do {
+      return try pipe.splice(to: output, count: count)
+    } catch  where error.number == 22 /* EINVAL */ {
+      let bytes = try pipe.read(count)
+      try output.writeAll(bytes)
+      return bytes.count
+    }
+  }
+}
