@@ -125,7 +125,10 @@ let package = Package(
     tests("MachineFileTests", ["MachineFile"]),
     tests(
       "SupervisorTests",
-      ["Supervisor", "MachineFile", "LinuxSystem", "Monitor", "vmlaunch", "vmctl", "fake-child"]),
+      [
+        "Supervisor", "MachineFile", "LinuxSystem", "DeviceProtocol", "Monitor", "PS2", "vmlaunch",
+        "vmctl", "fake-child",
+      ]),
     .executableTarget(
       name: "fake-child", dependencies: ["DeviceProtocol", "LinuxSystem"],
       path: "Tests/FakeChild", swiftSettings: settings),

@@ -12,7 +12,7 @@ public final class RawTerminal: Sendable {
   ///
   /// Output keeps its translation of line ends, so that messages beside the guest's text stay
   /// readable. `nil` when the descriptor is no terminal, or this process is in its background.
-  /// - Parameter interruptKey: The byte that sends SIGINT, in place of ctrl-c.
+  /// `interruptKey` is the byte that sends SIGINT, in place of ctrl-c.
   public init?(_ descriptor: Descriptor, interruptKey: UInt8) {
     guard isatty(descriptor.raw) == 1, tcgetpgrp(descriptor.raw) == getpgrp() else { return nil }
     var settings = termios()

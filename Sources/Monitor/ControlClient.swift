@@ -53,7 +53,8 @@ public struct ControlClient: Sendable {
         throw Failure(
           "machine \"\(title)\" did not answer within \(patience / 1_000_000_000) seconds")
       case .refused(let refusal): throw Failure(VisibleText.escape("\(refusal)"))
-      case .broken(let reason): throw Failure("a malformed reply: \(VisibleText.escape("\(reason)"))")
+      case .broken(let reason):
+        throw Failure("a malformed reply: \(VisibleText.escape("\(reason)"))")
       case .system(let error): throw Failure("\(error)")
       }
     }

@@ -12,7 +12,8 @@ public struct ControlSocket: Sendable {
 
   /// Listens at a path; the socket of a machine that is gone is replaced.
   ///
-  /// - Parameter isOwnFolder: Whether the folder is Bulkhead's own, to be made and checked.
+  /// With `isOwnFolder` the folder is Bulkhead's own, to be made and checked.
+  ///
   /// - Throws: an error with code 1 that names the machine when it is running already.
   public init(_ path: String, machine: String, isOwnFolder: Bool) throws(LaunchError) {
     self.path = path

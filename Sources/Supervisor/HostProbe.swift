@@ -16,7 +16,9 @@ public struct HostProbe: Sendable {
   /// What validation wants to know.
   public let facts: HostFacts
 
-  /// Looks at this host. /dev/kvm is opened; nothing is changed.
+  /// Looks at this host.
+  ///
+  /// /dev/kvm is opened; nothing is changed.
   public init(kvmPath: String = "/dev/kvm") {
     var descriptor: Descriptor?
     var state = HostFacts.KVM.missing

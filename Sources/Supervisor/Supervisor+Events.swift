@@ -150,9 +150,10 @@ extension Supervisor {
     case .poison where machine.devices[name].onFault != .pause:
       end(2, "vmdev-\(name.rawValue) failed again and again on one request: \(reason)")
     case .deadline, .protocolBroken, .gone, .poison:
-      // The core complains of a process whose end was seen here first.
-      if let pending = pendingFaults[name], pending > 0, child(.device(name)) != nil {
-        pendingFaults[name] = pending - 1
+      // The core may complain of a channel whose process was seen to end here first.
+      if fault.kind == .gone, let until = knownDeaths.removeValue(forKey: name),
+        HostClock.monotonic() < until, child(.device(name)) != nil
+      {
         return
       }
       recover(name, fault.kind, reason)

@@ -51,7 +51,7 @@ extension Supervisor {
       quitDeadlines[name] = HostClock.monotonic() &+ Self.quitPatience
       return
     }
-    pendingFaults[name, default: 0] += 1
+    knownDeaths[name] = HostClock.monotonic() &+ Self.complaintPatience
     recover(name, .gone, "\(status)")
   }
 

@@ -16,8 +16,8 @@ public final class Supervisor {
   var starter: Starter
   var children: [Child] = []
   var budgets: [Machine.DeviceName: RestartBudget] = [:]
-  /// Deaths that the launcher has dealt with and that the core has yet to complain about.
-  var pendingFaults: [Machine.DeviceName: Int] = [:]
+  /// Deaths that the launcher has dealt with, and until when the core may still complain of them.
+  var knownDeaths: [Machine.DeviceName: UInt64] = [:]
   /// Devices that ended with code 0 while the machine ran, and when that is no longer orderly.
   var quitDeadlines: [Machine.DeviceName: UInt64] = [:]
   var phase = Phase.running
@@ -43,6 +43,7 @@ public final class Supervisor {
   static let stopPatience: UInt64 = 10_000_000_000
   static let leavePatience: UInt64 = 5_000_000_000
   static let reportPatience: UInt64 = 30_000_000_000
+  static let complaintPatience: UInt64 = 3_000_000_000
   static let quitPatience: UInt64 = 1_000_000_000
 
   /// The signals that end a machine; call this before anything is opened, so that none is lost.
