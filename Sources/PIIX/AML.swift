@@ -81,7 +81,7 @@ struct AML: Equatable {
     guard text.count == 7 else { return integer(0) }
     let vendor = text.prefix(3).reduce(UInt32(0)) { $0 << 5 | UInt32($1 & 0x1F) }
     let product = UInt32(id.suffix(4), radix: 16) ?? 0
-    return AML([0x0C] + littleEndianBytes((vendor << 16 | product).byteSwapped))
+    return integer(UInt64((vendor << 16 | product).byteSwapped))
   }
 
   /// A buffer with these bytes.

@@ -22,7 +22,6 @@ enum DSDT {
       "PCI0",
       [
         .name("_HID", .eisaID("PNP0A03")),
-        .name("_ADR", .integer(0)),
         .name("_UID", .integer(0)),
         .name(
           "_CRS",
