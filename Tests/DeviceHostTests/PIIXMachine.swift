@@ -28,6 +28,7 @@ final class PIIXMachine {
   private var process: ChildProcess?
   private var launcher: Channel?
   private var core: Channel?
+  private var reply: Packet?
   private var head: UInt32 = 0
   private var sequence: UInt32 = 0
 
@@ -123,7 +124,10 @@ final class PIIXMachine {
   private func serveOnce() throws {
     guard let core else { throw TooLate() }
     while let packet = try core.receive(wait: false) {
-      guard !packet.header.flags.contains(.reply) else { continue }
+      guard !packet.header.flags.contains(.reply) else {
+        reply = packet
+        continue
+      }
       switch Request(rawValue: packet.header.request) {
       case .moveRegion:
         moves.append(try packet.decode())
@@ -153,8 +157,9 @@ final class PIIXMachine {
     guard let core else { throw TooLate() }
     sequence += 1
     try core.request(request, sequence: sequence, message)
-    let packet = try core.receive(timeout: Self.patience)
-    let _: Empty = try packet.reply(to: request)
+    reply = nil
+    try serve { reply != nil }
+    let _: Empty? = try reply?.reply(to: request)
   }
 
   // MARK: - Accesses
