@@ -61,6 +61,7 @@ let package = Package(
     // Blocks and pictures.
     library("BlockImage"),
     library("Picture", ["CZlib"]),
+    library("Compression", ["CZlib"]),
 
     // Devices: pure models, and the process around one.
     library("PCI", ["DeviceModel"]),
@@ -92,7 +93,7 @@ let package = Package(
       "vmdev-ide",
       [
         "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "IDE",
-        "BlockImage",
+        "BlockImage", "Compression",
       ]),
     tool(
       "vmdev-serial",
