@@ -120,7 +120,8 @@ let package = Package(
       name: "sandbox-probe", dependencies: ["Sandbox", "LinuxSystem", "CSandboxProbe"],
       path: "Tests/SandboxProbe", swiftSettings: settings),
     .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
-    tests("DeviceHostTests", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"]),
+    tests(
+      "DeviceHostTests", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),

@@ -27,8 +27,9 @@ extension Supervisor {
     for place in places {
       if let log = place.log, !poller[log].isEmpty { show(place.child) }
       if let channel = place.channel, !poller[channel].isEmpty { receive(place.child) }
-      if !poller[place.process].isEmpty { reap(place.child) }
     }
+    // The core is the first of the children: when it has ended, the devices end because of it.
+    for place in places where !poller[place.process].isEmpty { reap(place.child) }
     lookAtClock()
   }
 

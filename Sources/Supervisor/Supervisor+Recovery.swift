@@ -107,8 +107,21 @@ extension Supervisor {
       try setUp(started, ChildSetup.device(name, machine, resources, channel: deviceEnd))
       try attach(name, coreEnd)
     } catch {
-      end(2, "\(title) could not be started anew: \(error.message)")
+      if !isCoreGone() { end(2, "\(title) could not be started anew: \(error.message)") }
     }
+  }
+
+  /// Whether the core has ended, which the devices may have noticed first; then this is the end.
+  private func isCoreGone() -> Bool {
+    guard let core = child(.core),
+      let status = try? core.process.wait(timeout: Self.quitPatience)
+    else { return false }
+    takeRemaining(core)
+    drain(core)
+    children.removeAll { $0 === core }
+    // It may have said why, and went in order.
+    if case .running = phase { end(2, "vmcore \(Self.reason(core, status))") }
+    return true
   }
 
   private func attach(_ name: Machine.DeviceName, _ channel: Descriptor) throws(LaunchError) {

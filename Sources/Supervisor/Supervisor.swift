@@ -135,7 +135,8 @@ public final class Supervisor {
   }
 
   private func startChildren() throws(LaunchError) {
-    try starter.start(Role.all[...]) { children.append($0) }
+    // They come last first; the core is to be the first in the list.
+    try starter.start(Role.all[...]) { children.insert($0, at: 0) }
   }
 
   func pair() throws(LaunchError) -> (core: Descriptor, device: Descriptor) {
