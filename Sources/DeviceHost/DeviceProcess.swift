@@ -24,6 +24,8 @@ public enum DeviceProcess {
 
   /// Receives the settings.
   public static func setUp() -> Setup {
+    // A back end whose reader is gone is an error to handle, not the end.
+    Signals.ignore(13 /* SIGPIPE */)
     // The C library looks this up in /sys, which is out of reach later.
     _ = Processors.online
     let launcher = Channel(PacketSocket(Descriptor(owning: launcherDescriptor)))

@@ -31,13 +31,6 @@ extension Descriptor {
     // SAFETY: bytes are bytes: the view has no padding and outlives the call.
     try write(unsafe bytes.bytes, at: offset)
   }
-
-  /// Where the file ends: its size in bytes, also of a block device (SEEK_END).
-  public func end() throws(SystemError) -> UInt64 {
-    let end = lseek(raw, 0, SEEK_END)
-    guard end >= 0 else { throw SystemError("lseek", errno) }
-    return UInt64(end)
-  }
 }
 
 extension SystemError {
