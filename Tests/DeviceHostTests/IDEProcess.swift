@@ -3,7 +3,7 @@
 import DeviceProtocol
 import LinuxSystem
 
-struct TestFailure: Error { var reason: String }
+struct TestFailure: Error, Equatable { var reason: String }
 
 /// The real `vmdev-ide`, with this test as its launcher and its core.
 final class IDEProcess {
@@ -54,24 +54,35 @@ final class IDEProcess {
     backings: [String: Descriptor] = [:], isRestart: Bool = false, log: Descriptor? = nil
   ) throws {
     self.machine = machine
+    (launcher, core, process) = try Self.start(drives, images, log ?? Self.standardError)
+    do {
+      try serveLauncher(backings)
+    } catch is ChannelError {
+      let status = try process.wait(timeout: Self.patience)
+      throw TestFailure(reason: status.map { "\($0)" } ?? "it is still there")
+    }
+    try handshake(isRestart)
+  }
+
+  /// Starts the process; its ends of the channels are closed here when this returns.
+  private static func start(
+    _ drives: [IDESettings.Drive], _ images: [Descriptor], _ log: Descriptor
+  ) throws -> (Channel, Channel, ChildProcess) {
     let (ours, theirs) = try PacketSocket.pair()
     let (coreEnd, deviceEnd) = try PacketSocket.pair()
-    launcher = Channel(ours)
-    core = Channel(coreEnd)
     let null = try Descriptor.open("/dev/null", 2)
-    let errors = try log ?? Self.standardError.duplicate()
-    process = try Spawn.start(
-      executable: try Self.folder() + "/vmdev-ide", arguments: ["vmdev-ide"],
+    let process = try Spawn.start(
+      executable: try folder() + "/vmdev-ide", arguments: ["vmdev-ide"],
       environment: ["SWIFT_BACKTRACE=enable=no"],
-      descriptors: [(null, as: 0), (null, as: 1), (errors, as: 2), (theirs.descriptor, as: 3)],
+      descriptors: [(null, as: 0), (null, as: 1), (log, as: 2), (theirs.descriptor, as: 3)],
       namespaces: [], identity: .own)
     let settings = IDESettings(
       common: CommonSettings(machine: "test", isStrict: false), drives: drives)
+    let launcher = Channel(ours)
     try launcher.send(
       LaunchRequest.setup.rawValue, sequence: 0, payload: settings.wireBytes,
       [deviceEnd.descriptor] + images)
-    try serveLauncher(backings)
-    try handshake(isRestart)
+    return (launcher, Channel(coreEnd), process)
   }
 
   private static let patience: UInt64 = 20_000_000_000

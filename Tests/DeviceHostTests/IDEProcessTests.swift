@@ -155,7 +155,7 @@ struct IDEProcessTests {
     try file.write([0, 0, 0, 40], at: 20)  // cluster_bits
     let log = try images.open("log", 0o102)
 
-    #expect(throws: (any Error).self) {
+    #expect(throws: TestFailure(reason: "\(ChildProcess.Status.exited(code: 1))")) {
       try IDEProcess(
         try IDEProcess.FakeMachine(), drives: [Self.disk], images: [file], log: log)
     }
