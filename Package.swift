@@ -114,6 +114,7 @@ let package = Package(
     tests("PS2Tests", ["PS2", "DeviceModel"]),
     tests("PIIXTests", ["PIIX", "DeviceModel"]),
     tests("IDETests", ["IDE", "DeviceModel"]),
+    tests("DeviceHostTests", ["DeviceProtocol", "LinuxSystem", "vmdev-ide"]),
     tests("VGATests", ["VGA", "DeviceModel"]),
     tests("SandboxTests", ["Sandbox", "LinuxSystem", "sandbox-probe"]),
     .executableTarget(
