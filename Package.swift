@@ -114,7 +114,6 @@ let package = Package(
     tests("PS2Tests", ["PS2", "DeviceModel"]),
     tests("PIIXTests", ["PIIX", "DeviceModel"]),
     tests("IDETests", ["IDE", "DeviceModel"]),
-    tests("DeviceHostTests", ["DeviceProtocol", "LinuxSystem", "vmdev-ide"]),
     tests("VGATests", ["VGA", "DeviceModel"]),
     tests("SandboxTests", ["Sandbox", "LinuxSystem", "sandbox-probe"]),
     .executableTarget(
@@ -122,7 +121,11 @@ let package = Package(
       path: "Tests/SandboxProbe", swiftSettings: settings),
     .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
     tests(
-      "DeviceHostTests", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"]),
+      "DeviceHostTests",
+      [
+        "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "vmdev-ide",
+        "vmdev-piix", "vmdev-vga",
+      ]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),
