@@ -121,7 +121,11 @@ let package = Package(
       path: "Tests/SandboxProbe", swiftSettings: settings),
     .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
     tests(
-      "DeviceHostTests", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"]),
+      "DeviceHostTests",
+      [
+        "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "vmdev-ide",
+        "vmdev-piix", "vmdev-vga",
+      ]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests("MachineCoreTests", ["MachineCore"]),
     tests("MachineFileTests", ["MachineFile"]),

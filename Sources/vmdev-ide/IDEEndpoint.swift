@@ -27,7 +27,7 @@ struct IDEEndpoint: DeviceEndpoint {
   /// How long ``flush(_:)`` waits for what is in flight, in nanoseconds.
   static let patience: UInt64 = 5_000_000_000
 
-  /// - Parameter drives: ide0.0, ide0.1, ide1.0, ide1.1.
+  /// Makes an endpoint with the images of ide0.0, ide0.1, ide1.0 and ide1.1.
   init(
     controller: IDEController, drives: [Drive?], workers: WorkerPool, completions: Completions
   ) {
