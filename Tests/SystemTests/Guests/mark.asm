@@ -8,11 +8,11 @@ header:
   dw 2, 62
   dd 1
   dq start
-  dq segment - header
+  dq loaded - header
   dq 0
   dd 0
   dw 64, 56, 1, 0, 0, 0
-segment:
+loaded:
   dd 1, 5
   dq 0, header, header
   dq end - header, end - header
