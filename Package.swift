@@ -104,7 +104,10 @@ let package = Package(
     // Tests.
     tests("LinuxSystemTests", ["LinuxSystem"]),
     tests("DeviceModelTests", ["DeviceModel"]),
-    tests("DeviceProtocolTests", ["DeviceProtocol"]),
+    .target(
+      name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport",
+      swiftSettings: settings),
+    tests("DeviceProtocolTests", ["DeviceProtocol", "LinuxSystem", "DeviceModel", "TestSupport"]),
     tests("BlockImageTests", ["BlockImage"]),
     tests("PictureTests", ["Picture"]),
     tests("PCITests", ["PCI", "DeviceModel"]),
@@ -119,7 +122,11 @@ let package = Package(
       path: "Tests/SandboxProbe", swiftSettings: settings),
     .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
-    tests("MachineCoreTests", ["MachineCore"]),
+    tests(
+      "MachineCoreTests",
+      [
+        "MachineCore", "DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "TestSupport",
+      ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
     tests("ImportRulesTests", []),
   ]
