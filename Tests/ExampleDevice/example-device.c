@@ -118,7 +118,7 @@ static size_t expect_reply(uint32_t request, uint32_t sequence, uint8_t *payload
 }
 
 // Maps a descriptor of at least `count` bytes that can neither shrink nor grow.
-static uint8_t *map(int fd, size_t count) {
+static uint8_t *map(int fd, size_t count, int protection) {
   struct stat status;
   int seals = fcntl(fd, F_GET_SEALS);
   if (seals < 0) die("a descriptor is not a memfd");
@@ -126,7 +126,7 @@ static uint8_t *map(int fd, size_t count) {
     die("a memfd is not sealed");
   }
   if (fstat(fd, &status) < 0 || (size_t)status.st_size < count) die("a memfd is too short");
-  void *address = mmap(NULL, count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *address = mmap(NULL, count, protection, MAP_SHARED, fd, 0);
   if (address == MAP_FAILED) die("cannot map a memfd");
   return address;
 }
@@ -198,10 +198,10 @@ static int handshake(void) {
   if (slots < 1 || slots > BH_LANE_MOST_SLOTS || restart > 1) die("malformed grant");
   if (page_bytes < BH_STATE_BULK_OFFSET || page_bytes > 64u << 20) die("malformed grant");
   if (fd_count != 4) die("wrong number of descriptors in the grant");
-  lane = map(fds[0], bh_lane_bytes(slots));
+  lane = map(fds[0], bh_lane_bytes(slots), PROT_READ | PROT_WRITE);
   if (!bh_lane_is_valid(lane, slots)) die("the lane's header is wrong");
-  map(fds[1], BH_CLOCK_BYTE_COUNT);
-  page = map(fds[2], page_bytes);
+  map(fds[1], BH_CLOCK_BYTE_COUNT, PROT_READ);  // sealed against writing
+  page = map(fds[2], page_bytes, PROT_READ | PROT_WRITE);
   line = fds[3];
   check_event(line);
   return restart != 0;

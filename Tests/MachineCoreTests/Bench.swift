@@ -2,6 +2,7 @@
 
 import DeviceProtocol
 import Foundation
+import KVM
 import LinuxSystem
 import Synchronization
 import Testing
@@ -95,8 +96,12 @@ final class Bench {
   }
 
   private var registers: String {
-    machine.links.map { "\($0.role) \($0.status) live \($0.liveCount.load(ordering: .relaxed))" }
-      .joined(separator: ", ")
+    let links = machine.links.map {
+      "\($0.role) \($0.status) live \($0.liveCount.load(ordering: .relaxed))"
+    }
+    machine.park(timeout: 1_000_000_000)
+    let cpus = machine.vcpus.map { (try? $0.state().registerText) ?? "?" }
+    return (links + cpus).joined(separator: "\n")
   }
 
   /// Starts an example device, and the machine when it is there.

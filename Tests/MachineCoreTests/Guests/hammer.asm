@@ -18,23 +18,7 @@ start:
   xor di, di
   mov cx, others.end - others
   cs rep movsb
-  mov ax, ds
-  ; Big segments, to reach the local APIC.
-  lgdt [cs:descriptor]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  mov bx, 8
-  mov gs, bx
-  and al, 0xFE
-  mov cr0, eax
-  mov dword [gs:dword 0xFEE000F0], 0x1FF
-  mov dword [gs:dword 0xFEE00300], 0x000C4500
-  mov cx, 0x1000
-.pause:
-  in al, 0x80
-  loop .pause
-  mov dword [gs:dword 0xFEE00300], 0x000C4606
+  wake_others
   mov ebp, 0
   jmp 0x0600:0
 
@@ -67,11 +51,4 @@ others:
   jmp .halt
 .end:
 
-align 8
-table:
-  dq 0
-  dq 0x00CF92000000FFFF
-descriptor:
-  dw 15
-  dd 0xF0000 + table
 reset_vector start
