@@ -408,6 +408,7 @@ public final class Machine: Sendable {
 
   /// Ends the devices in an orderly way; what they hold is on the host afterwards.
   func quit() {
+    guard !isEnding else { return }
     park(timeout: 2_000_000_000)
     ending.store(true, ordering: .sequentiallyConsistent)
     mode.value = Mode.end
