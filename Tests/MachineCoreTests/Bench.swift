@@ -21,6 +21,7 @@ final class Bench {
   var resets = 0
   var ends: [String] = []
   private var processes: [Process] = []
+  private var fakes: Set<String> = []
 
   init(
     _ guest: String, cpus: UInt16 = 1, roles: [String] = ["example"],
@@ -51,6 +52,8 @@ final class Bench {
 
   deinit {
     for process in processes where process.isRunning { kill(process.processIdentifier, SIGKILL) }
+    // Nobody answers for the devices that a test plays.
+    for link in machine.links where fakes.contains(link.role) { link.status = .gone }
     machine.quit()
     for process in processes { process.waitUntilExit() }
   }
@@ -60,6 +63,7 @@ final class Bench {
   func startExample() throws -> Process {
     let (socket, process) = try ExampleBinary.spawn()
     processes.append(process)
+    fakes.remove("example")
     machine.attach("example", Channel(socket))
     return process
   }
@@ -68,6 +72,7 @@ final class Bench {
   func fake(_ role: String) throws -> Channel {
     let (ours, theirs) = try PacketSocket.pair()
     machine.attach(role, Channel(theirs))
+    fakes.insert(role)
     return Channel(ours)
   }
 

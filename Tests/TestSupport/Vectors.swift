@@ -65,4 +65,3 @@ public struct Vector: Sendable {
   public static let golden: [Vector] = (try? load("protocols/vectors")) ?? []
   public static let malformed: [Vector] = (try? load("protocols/vectors/malformed")) ?? []
 }
-
