@@ -61,6 +61,7 @@ let package = Package(
     // Blocks and pictures.
     library("BlockImage"),
     library("Picture", ["CZlib"]),
+    library("Compression", ["CZlib"]),
 
     // Devices: pure models, and the process around one.
     library("PCI", ["DeviceModel"]),
@@ -80,10 +81,10 @@ let package = Package(
 
     // Launch.
     library("MachineFile", [.product(name: "TOMLKit", package: "TOMLKit")]),
-    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox"]),
+    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM"]),
 
     // Executables.
-    tool("vmlaunch", ["Supervisor", "MachineFile", argumentParser]),
+    tool("vmlaunch", ["Supervisor", "MachineFile", "LinuxSystem", argumentParser]),
     tool("vmcore", ["MachineCore", "DeviceHost", "Sandbox", "DeviceProtocol", "LinuxSystem"]),
     tool(
       "vmdev-piix",
@@ -92,14 +93,15 @@ let package = Package(
       "vmdev-ide",
       [
         "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "IDE",
-        "BlockImage",
+        "BlockImage", "Compression",
       ]),
     tool(
       "vmdev-serial",
       ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "Serial"]),
     tool(
       "vmdev-vga", ["DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "VGA"]),
-    tool("vmctl", ["Monitor", "Picture", argumentParser]),
+    tool(
+      "vmctl", ["Monitor", "Picture", "PS2", "DeviceProtocol", "LinuxSystem", argumentParser]),
 
     // Tests.
     tests("LinuxSystemTests", ["LinuxSystem"]),
@@ -121,6 +123,12 @@ let package = Package(
       name: "sandbox-probe", dependencies: ["Sandbox", "LinuxSystem", "CSandboxProbe"],
       path: "Tests/SandboxProbe", swiftSettings: settings),
     .target(name: "CSandboxProbe", path: "Tests/CSandboxProbe"),
+    tests(
+      "DeviceHostTests",
+      [
+        "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "vmdev-ide",
+        "vmdev-piix", "vmdev-vga",
+      ]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests(
       "MachineCoreTests",
@@ -128,6 +136,15 @@ let package = Package(
         "MachineCore", "DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "TestSupport",
       ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
+    tests(
+      "SupervisorTests",
+      [
+        "Supervisor", "MachineFile", "LinuxSystem", "DeviceProtocol", "Monitor", "PS2", "vmlaunch",
+        "vmctl", "fake-child",
+      ]),
+    .executableTarget(
+      name: "fake-child", dependencies: ["DeviceProtocol", "LinuxSystem"],
+      path: "Tests/FakeChild", swiftSettings: settings),
     tests("ImportRulesTests", []),
   ]
 )

@@ -24,6 +24,8 @@ public enum DeviceProcess {
 
   /// Receives the settings.
   public static func setUp() -> Setup {
+    // A back end whose reader is gone is an error to handle, not the end.
+    Signals.ignore(13 /* SIGPIPE */)
     // The C library looks this up in /sys, which is out of reach later.
     _ = Processors.online
     let launcher = Channel(PacketSocket(Descriptor(owning: launcherDescriptor)))
@@ -66,8 +68,7 @@ public struct DeviceServer {
   ///
   /// When strict isolation cannot be had, the process ends with exit code 3.
   ///
-  /// - Parameters:
-  ///   - workers: how many threads for blocking work the endpoint wants.
+  /// The endpoint gets `workers` threads for blocking work.
   public init(
     _ setup: DeviceProcess.Setup, _ profile: SandboxProfile, _ common: CommonSettings,
     workers: Int = 0

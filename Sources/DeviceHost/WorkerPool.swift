@@ -21,10 +21,22 @@ public final class WorkerPool: Sendable {
     EventFile.signal(wake)
   }
 
+  private func next() -> (work: @Sendable () -> Void, isLast: Bool)? {
+    queue.withLock {
+      guard !$0.isEmpty else { return nil }
+      let work = $0.removeFirst()
+      return (work, $0.isEmpty)
+    }
+  }
+
   private func run() {
     while true {
       EventFile.drain(wake)
-      while let work = queue.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { work() }
+      while let (work, isLast) = next() {
+        // One read of the event takes the wake-ups of everything that waits.
+        if !isLast { EventFile.signal(wake) }
+        work()
+      }
     }
   }
 }

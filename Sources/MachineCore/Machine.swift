@@ -62,9 +62,11 @@ public final class Machine: Sendable {
   /// Puts the machine together, with its vCPUs parked.
   ///
   /// - Parameters:
+  ///   - settings: the machine's shape.
   ///   - kvm: /dev/kvm.
   ///   - firmware: the firmware's file; its size is a multiple of 64 KiB.
   ///   - statePages: for each device, in order, its state page.
+  /// - Throws: `KVMError`, `SystemError` or `ProtocolError`, whichever stands in the way.
   public init(
     _ settings: CoreSettings, kvm: Descriptor, firmware: Descriptor, statePages: [Descriptor]
   ) throws {
@@ -127,6 +129,9 @@ public final class Machine: Sendable {
   ///
   /// Called before the seccomp filter is loaded, which allows no new threads.
   public func startThreads() throws(SystemError) {
+    // The first KVM_RUN of a machine makes the kernel add a thread of its own to the process,
+    // which the sandbox's limit would forbid later; this one does not enter the guest.
+    _ = try? vcpus.first?.completeAccess()
     for link in links {
       try Thread.start("\(link.role)") { [self] in link.serve(self) }
     }

@@ -52,11 +52,14 @@ extension SandboxProfile {
 
   /// The PIIX south bridge: registers, and the firmware's files for fw_cfg.
   public static var piix: SandboxProfile {
-    SandboxProfile(
+    var profile = SandboxProfile(
       "piix",
       channels + [
-        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only")
+        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only"),
+        SyscallRule("pwrite64", "the debug console's log, where that is a file"),
       ])
+    profile.limits.fileSize = nil  // the debug console's log may be a file
+    return profile
   }
 
   /// The IDE controller: its images, handed over by the launcher.
@@ -93,7 +96,16 @@ extension SandboxProfile {
   }
 
   /// The VGA: its video memory, and nothing besides.
-  public static var vga: SandboxProfile { SandboxProfile("vga", channels) }
+  public static var vga: SandboxProfile {
+    var profile = SandboxProfile(
+      "vga",
+      channels + [
+        SyscallRule("pwrite64", "a picture of the screen, into memory that came with the request")
+      ])
+    // RLIMIT_FSIZE counts for memfds too: 4096 by 4096 pixels of 4 bytes.
+    profile.limits.fileSize = 64 << 20
+    return profile
+  }
 
   /// Every profile of a machine's processes.
   public static var all: [SandboxProfile] { [core, piix, ide, serial, vga] }

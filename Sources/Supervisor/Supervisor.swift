@@ -1,1 +1,215 @@
 // SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceProtocol
+public import LinuxSystem
+public import MachineFile
+internal import Sandbox
+
+/// Starts the processes of one machine, keeps them going and clears them away.
+///
+/// One thread, which also is the one that the children die with: call ``run()`` on the main
+/// thread. What the children say is hostile once the guest runs.
+public final class Supervisor {
+  let machine: Machine
+  let resources: HostResources
+  let signals: Descriptor
+  var starter: Starter
+  var children: [Child] = []
+  var budgets: [Machine.DeviceName: RestartBudget] = [:]
+  /// Deaths that the launcher has dealt with, and until when the core may still complain of them.
+  var knownDeaths: [Machine.DeviceName: UInt64] = [:]
+  /// Devices that ended with code 0 while the machine ran, and when that is no longer orderly.
+  var quitDeadlines: [Machine.DeviceName: UInt64] = [:]
+  var phase = Phase.running
+  var result: Result?
+  private var terminal: RawTerminal?
+
+  enum Phase {
+    case running
+    /// The core was told to stop; by then it has to have ended.
+    case stopping(until: UInt64)
+    /// The core has said that the machine ended; by then everybody has to be gone.
+    case leaving(until: UInt64)
+    /// Nothing is left to wait for.
+    case over
+  }
+
+  /// What the launcher ends with.
+  struct Result {
+    var code: Int32
+    var reason: String
+  }
+
+  static let stopPatience: UInt64 = 10_000_000_000
+  static let leavePatience: UInt64 = 5_000_000_000
+  static let reportPatience: UInt64 = 30_000_000_000
+  static let complaintPatience: UInt64 = 3_000_000_000
+  static let quitPatience: UInt64 = 1_000_000_000
+
+  /// The signals that end a machine; call this before anything is opened, so that none is lost.
+  public static func catchSignals() throws(LaunchError) -> Descriptor {
+    Signals.block(Signals.ending)
+    Signals.ignore(13 /* SIGPIPE */)
+    Signals.ignore(22 /* SIGTTOU: restoring the terminal from its background */)
+    do throws(SystemError) {
+      return try Signals.descriptor(Signals.ending)
+    } catch {
+      throw LaunchError("\(error)")
+    }
+  }
+
+  /// Prepares to run a machine with resources that are open.
+  public init(
+    _ machine: Machine, _ resources: HostResources, _ executables: Executables, signals: Descriptor
+  ) throws(LaunchError) {
+    self.machine = machine
+    self.resources = resources
+    self.signals = signals
+    starter = try Starter(executables)
+  }
+
+  /// Runs the machine to its end, and returns the exit code.
+  public func run() -> Int32 {
+    announce()
+    do throws(LaunchError) {
+      try startMachine()
+      while case .running = phase { turn() }
+      while !isOver { turn() }
+    } catch {
+      result = result ?? Result(code: error.code, reason: error.message)
+    }
+    killAll()
+    try? Files.remove(resources.control.path)
+    terminal?.restore()
+    let ended = result ?? Result(code: 2, reason: "the machine ended without a reason")
+    if ended.code != 0 {
+      for line in ended.reason.split(separator: "\n", omittingEmptySubsequences: true) {
+        say(VisibleText.escape(String(line)))
+      }
+    }
+    return ended.code
+  }
+
+  private var isOver: Bool {
+    switch phase {
+    case .over: true
+    case .leaving: children.isEmpty
+    case .running, .stopping: false
+    }
+  }
+
+  // MARK: Start
+
+  private func announce() {
+    for (index, backend) in resources.serial.enumerated() {
+      if let path = backend.terminal?.path { say("COM\(index + 1) is \(path)") }
+    }
+    if let path = resources.debugConsole?.terminal?.path { say("the debug console is \(path)") }
+    guard machine.serial.contains(.stdio), let input = try? Files.standardStream(0) else { return }
+    terminal = RawTerminal(input, interruptKey: 0x1D)
+    if terminal != nil { say("this terminal is the guest's; ctrl-] ends the machine") }
+  }
+
+  private func startMachine() throws(LaunchError) {
+    do throws(LaunchError) {
+      try startChildren()
+    } catch {
+      guard error.code == 3, machine.isolation == .relaxed else { throw error }
+      say("relaxed isolation: \(error.message)")
+      killAll()
+      starter.namespaces = []
+      try startChildren()
+    }
+    var coreEnds: [Descriptor] = []
+    for name in Machine.DeviceName.allCases {
+      let (coreEnd, deviceEnd) = try pair()
+      coreEnds.append(coreEnd)
+      if let child = child(.device(name)) {
+        try setUp(
+          child, ChildSetup.device(name, machine, resources, channel: deviceEnd))
+      }
+    }
+    if let core = child(.core) {
+      try setUp(core, ChildSetup.core(machine, resources, channels: coreEnds))
+    }
+  }
+
+  private func startChildren() throws(LaunchError) {
+    // They come last first; the core is to be the first in the list.
+    try starter.start(Role.all[...]) { children.insert($0, at: 0) }
+  }
+
+  func pair() throws(LaunchError) -> (core: Descriptor, device: Descriptor) {
+    do throws(SystemError) {
+      let (core, device) = try PacketSocket.pair()
+      return (core.descriptor, device.descriptor)
+    } catch {
+      throw LaunchError("\(error)", code: 2)
+    }
+  }
+
+  func setUp(_ child: Child, _ setup: ChildSetup) throws(LaunchError) {
+    do throws(ChannelError) {
+      try child.channel.send(
+        LaunchRequest.setup.rawValue, sequence: 0, payload: setup.settings, setup.descriptors,
+        wait: false)
+    } catch {
+      // A child that is gone already is found out by its pidfd, with its reason.
+      guard case .closed = error else {
+        throw LaunchError("\(child.role.executable): no setup: \(error)", code: 2)
+      }
+    }
+  }
+
+  func child(_ role: Role) -> Child? { children.first { $0.role == role } }
+
+  // MARK: End
+
+  /// Ends everything at once.
+  func end(_ code: Int32, _ reason: String) {
+    result = result ?? Result(code: code, reason: reason)
+    phase = .over
+  }
+
+  /// Asks the core to end the machine in order.
+  func stop() {
+    guard case .running = phase else { return }
+    phase = .stopping(until: HostClock.monotonic() &+ Self.stopPatience)
+    guard let core = child(.core) else { return }
+    // A core that is gone or stuck is found out by its pidfd or by the time.
+    try? core.channel.send(
+      LaunchRequest.stop.rawValue, sequence: 0, payload: Empty().wireBytes, wait: false)
+  }
+
+  private func killAll() {
+    for child in children { try? child.process.kill() }
+    for child in children {
+      if !child.kill() {
+        say("\(child.role.executable) (process \(child.process.pid)) does not go")
+      }
+      drain(child)
+    }
+    children = []
+  }
+
+  // MARK: Log
+
+  /// Writes one line of the launcher's own.
+  func say(_ line: String) { Self.write("vmlaunch: \(line)\n") }
+
+  /// Shows what a child has written.
+  func show(_ child: Child) {
+    for line in child.readLog() { Self.write("\(child.role.executable): \(line)\n") }
+  }
+
+  /// Shows what a child that is gone has left in its pipe; a bounded amount.
+  func drain(_ child: Child) {
+    for _ in 0..<4 where child.isLogOpen { show(child) }
+  }
+
+  private static func write(_ text: String) {
+    guard let stream = try? Files.standardStream(2) else { return }
+    // Nobody may be reading; the machine goes on all the same.
+    try? stream.writeAll(Array(text.utf8))
+  }
+}

@@ -23,13 +23,13 @@ public struct VGAController: Sendable {
   @usableFromInline var latches: UInt32 = 0  // plane 0 in the lowest byte
   // CRT controller (3x4h/3x5h).
   var crtcIndex: UInt8 = 0
-  var crtc = [32 of UInt8](repeating: 0)
+  var crtc = [UInt8](repeating: 0, count: 32)
   // Attribute controller (3C0h/3C1h).
   var attributeIndex: UInt8 = 0  // with PAS, bit 5
   var attributeExpectsData = false
-  var attribute = [32 of UInt8](repeating: 0)
+  var attribute = [UInt8](repeating: 0, count: 32)
   // DAC (3C6h–3C9h).
-  var palette = [768 of UInt8](repeating: 0)
+  var palette = [UInt8](repeating: 0, count: 768)
   var dacMask: UInt8 = 0xFF
   var dacReadIndex: UInt8 = 0
   var dacWriteIndex: UInt8 = 0
@@ -71,9 +71,10 @@ public struct VGAController: Sendable {
 extension VGAController: DeviceState {
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("sequencerIndex", &sequencerIndex)
-    visitor.bytes("sequencer", &sequencer)
+    visitor.bytes("sequencer", &sequencer, from: 0)
     visitor.field("graphicsIndex", &graphicsIndex)
-    visitor.bytes("graphics", &graphics)
+    visitor.bytes("graphics", &graphics, from: 0)
+    visitor.bytes("graphicsFrom8", &graphics, from: 8)
     visitor.field("latches", &latches)
     visitor.field("crtcIndex", &crtcIndex)
     visitor.bytes("crtc", &crtc)
@@ -86,7 +87,8 @@ extension VGAController: DeviceState {
     visitor.field("dacWriteIndex", &dacWriteIndex)
     visitor.field("dacComponent", &dacComponent)
     visitor.field("dacState", &dacState)
-    visitor.bytes("dacPending", &dacPending)
+    visitor.field("dacPendingRed", &dacPending[0])
+    visitor.field("dacPendingGreen", &dacPending[1])
     visitor.field("miscellaneous", &miscellaneous)
     visitor.field("featureControl", &featureControl)
     visitor.field("enable", &enable)
@@ -108,12 +110,26 @@ extension VGAController: DeviceState {
 }
 
 extension StateVisitor {
-  /// Visits a fixed number of bytes as one field.
-  mutating func bytes<let count: Int>(_ name: StaticString, _ value: inout [count of UInt8]) {
-    var array: [UInt8] = []
-    array.reserveCapacity(count)
-    for index in 0..<count { array.append(value[index]) }
-    field(name, &array, capacity: count)
-    for (index, byte) in array.prefix(count).enumerated() { value[index] = byte }
+  /// Visits an array whose count never changes; damaged state is cut or filled up.
+  mutating func bytes(_ name: StaticString, _ value: inout [UInt8]) {
+    let count = value.count
+    field(name, &value, capacity: count)
+    guard value.count != count else { return }
+    value = Array(value.prefix(count))
+    value += [UInt8](repeating: 0, count: count - value.count)
+  }
+
+  /// Visits eight bytes as one integer, the first in the lowest bits.
+  ///
+  /// The state is written after each access, so it takes no allocation.
+  mutating func bytes<let count: Int>(
+    _ name: StaticString, _ value: inout [count of UInt8], from first: Int
+  ) {
+    var word: UInt64 = 0
+    for index in 0..<8 { word |= UInt64(value[first + index]) << UInt64(8 * index) }
+    field(name, &word)
+    for index in 0..<8 {
+      value[first + index] = UInt8(truncatingIfNeeded: word >> UInt64(8 * index))
+    }
   }
 }

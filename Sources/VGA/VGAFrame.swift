@@ -113,7 +113,9 @@ extension VGAController {
     frame.stride = vbeStride
     frame.isBigEndian = isBigEndian
     guard vbe[VBE.bitsPerPixel] == 4 else {
-      frame.layout = .linear(bitsPerPixel: Int(vbe[VBE.bitsPerPixel]))
+      // More than 32 bits come from damaged state only, and would make rows of megabytes.
+      let bits = min(Int(vbe[VBE.bitsPerPixel]), VBE.maximumBitsPerPixel)
+      frame.layout = .linear(bitsPerPixel: bits)
       for index in 0..<256 { frame.colors[index] = dacColor(UInt8(index)) }
       return
     }

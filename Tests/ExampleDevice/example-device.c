@@ -200,7 +200,7 @@ static int handshake(void) {
   if (fd_count != 4) die("wrong number of descriptors in the grant");
   lane = map(fds[0], bh_lane_bytes(slots), PROT_READ | PROT_WRITE);
   if (!bh_lane_is_valid(lane, slots)) die("the lane's header is wrong");
-  map(fds[1], BH_CLOCK_BYTE_COUNT, PROT_READ);  // sealed against writing
+  map(fds[1], BH_CLOCK_BYTE_COUNT, PROT_READ);
   page = map(fds[2], page_bytes, PROT_READ | PROT_WRITE);
   line = fds[3];
   check_event(line);

@@ -14,7 +14,7 @@ struct ArrayMemory: VideoMemory {
   }
   mutating func fill(_ range: Range<Int>, with value: UInt8) {
     let existing = range.clamped(to: 0..<bytes.count)
-    bytes.replaceSubrange(existing, with: repeatElement(value, count: existing.count))
+    bytes.replaceSubrange(existing, with: [UInt8](repeating: value, count: existing.count))
   }
 }
 

@@ -79,12 +79,12 @@ struct VGAStateTests {
       default:
         _ = machine.vga.read(at: 0x1CE + UInt16(random >> 2 & 3), width: width, now: machine.now)
       }
-      guard step % 400 == 0 else { continue }
+      guard step % 1000 == 0 else { continue }
       let frame = machine.vga.frame(now: machine.now)
       var row = [UInt32](repeating: 0, count: frame.width)
       let line = frame.height == 0 ? 0 : Int(value % UInt64(frame.height))
       frame.render(line: line, memory: machine.memory, into: &row)
-      if step % 4000 == 0 { _ = frame.textLines(memory: machine.memory) }
+      if step % 40_000 == 0 { _ = frame.textLines(memory: machine.memory) }
     }
   }
 }

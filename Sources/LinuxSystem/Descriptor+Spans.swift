@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+
+/// Transfers straight between a file and a caller's buffer.
+extension Descriptor {
+  /// Fills `buffer` from `offset`; returns how much, fewer only at the end of the file.
+  public func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(SystemError) -> Int
+  {
+    var done = 0
+    var failure: Int32 = 0
+    let file = raw
+    // SAFETY: the kernel writes only into the rest of the buffer, which outlives the calls.
+    unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+      while done < buffer.count, let start = buffer.baseAddress {
+        let got = unsafe pread(
+          file, start + done, buffer.count - done, off_t(offset) + off_t(done))
+        if got < 0 && errno == EINTR { continue }
+        if got < 0 { failure = errno }
+        guard got > 0 else { break }
+        done += got
+      }
+    }
+    guard failure == 0 else { throw SystemError("pread", failure) }
+    return done
+  }
+
+  /// Writes all of `bytes` at `offset`.
+  public func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(SystemError) {
+    // SAFETY: bytes are bytes: the view has no padding and outlives the call.
+    try write(unsafe bytes.bytes, at: offset)
+  }
+}
+
+extension SystemError {
+  /// Whether the file system or the quota is full (ENOSPC, EDQUOT).
+  public var isOutOfSpace: Bool { number == ENOSPC || number == EDQUOT }
+}

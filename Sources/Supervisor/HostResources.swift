@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceProtocol
+public import LinuxSystem
+public import MachineFile
+
+/// Everything of the host that a machine uses, opened before the first process starts.
+public struct HostResources: Sendable {
+  public let kvm: Descriptor
+  public let firmware: Descriptor
+  public let vgaBIOS: Descriptor
+  /// One image for each drive, in the machine's order, locked.
+  public let images: [Descriptor]
+  /// The rules about backing files, for each drive.
+  public let backings: [BackingFiles]
+  /// The serial ports' back ends, COM1 first.
+  public let serial: [OpenedBackend]
+  public let debugConsole: OpenedBackend?
+  /// One for each device, in ``Machine/DeviceName``'s order.
+  public let statePages: [Descriptor]
+  public let control: ControlSocket
+  /// The wall clock when the machine started, in seconds since 1970.
+  public let unixSeconds: Int64
+
+  /// The length of a device's state page in bytes.
+  public static func stateByteCount(_ device: Machine.DeviceName) -> Int {
+    StateLayoutInPage.byteCount(bulk: device == .ide ? 512 << 10 : 64 << 10)
+  }
+
+  /// Opens everything; on an error nothing stays behind.
+  ///
+  /// - Throws: an error with code 1 that names the place in the machine file.
+  public init(_ parsed: ParsedMachine, host: HostProbe) throws(LaunchError) {
+    try parsed.check(host)
+    let machine = parsed.machine
+    guard let device = host.kvm else { throw LaunchError("there is no usable /dev/kvm") }
+    kvm = device
+    do throws(MachineFileError) {
+      firmware = try parsed.openFirmware(host)
+      vgaBIOS = try parsed.openVGABIOS(host)
+      var images: [Descriptor] = []
+      var backings: [BackingFiles] = []
+      for (index, drive) in machine.drives.enumerated() {
+        images.append(try parsed.openImage(drive, "drive[\(index)].image"))
+        backings.append(try parsed.openBackings(drive, "drive[\(index)].backing"))
+      }
+      self.images = images
+      self.backings = backings
+    } catch {
+      throw LaunchError("\(error)")
+    }
+    // Files that are emptied come after everything that can be wrong with the rest, and the
+    // socket, which says that the machine is not running, before them.
+    control = try ControlSocket(
+      machine.controlPath(inRuntimeFolder: RuntimeFolder.path), machine: machine.name,
+      isOwnFolder: machine.monitor.control == nil)
+    do throws(MachineFileError) {
+      var serial: [OpenedBackend] = []
+      for (index, backend) in machine.serial.enumerated() {
+        serial.append(try parsed.openBackend(backend, "serial[\(index)].backend"))
+      }
+      self.serial = serial
+      debugConsole =
+        if let console = machine.debug.console {
+          try parsed.openBackend(console, "debug.console")
+        } else {
+          nil
+        }
+      statePages = try parsed.makeStatePages()
+    } catch {
+      try? Files.remove(control.path)
+      throw LaunchError("\(error)")
+    }
+    unixSeconds = HostClock.unixSeconds()
+  }
+}
+
+extension ParsedMachine {
+  func openImage(_ drive: Machine.Drive, _ key: String) throws(MachineFileError) -> Descriptor {
+    let file: Descriptor
+    do throws(SystemError) {
+      file = try Files.open(drive.image, drive.isReadOnly ? .readOnly : .readWrite)
+    } catch {
+      throw self.error(
+        key, "\"\(drive.image)\" cannot be opened: \(SystemError.text(error.number))",
+        remedy: "accepted: the path of a \(drive.format.rawValue) image")
+    }
+    do throws(ImageLock.Failure) {
+      try ImageLock.take(file, isReadOnly: drive.isReadOnly)
+    } catch {
+      switch error {
+      case .inUse:
+        throw self.error(
+          key, "\"\(drive.image)\" is in use by another process",
+          remedy: "accepted: an image that nobody else has open for writing")
+      case .system(let reason):
+        throw self.error(key, "\"\(drive.image)\" cannot be locked: \(reason)")
+      }
+    }
+    return file
+  }
+
+  func openBackings(_ drive: Machine.Drive, _ key: String) throws(MachineFileError) -> BackingFiles
+  {
+    do throws(SystemError) {
+      return try BackingFiles(drive)
+    } catch {
+      throw self.error(key, "\(error)", remedy: "accepted: an image in a readable folder")
+    }
+  }
+
+  func openBackend(
+    _ backend: Machine.Backend, _ key: String
+  ) throws(MachineFileError) -> OpenedBackend {
+    do throws(SystemError) {
+      return try OpenedBackend(backend)
+    } catch {
+      throw self.error(key, "\(error)", remedy: "accepted: a back end that can be opened")
+    }
+  }
+
+  func makeStatePages() throws(MachineFileError) -> [Descriptor] {
+    var pages: [Descriptor] = []
+    do throws(SystemError) {
+      for device in Machine.DeviceName.allCases {
+        pages.append(
+          try MemoryFile.make(
+            "state-\(device.rawValue)", byteCount: HostResources.stateByteCount(device)))
+      }
+    } catch {
+      throw self.error("name", "no memory for the devices' state: \(error)")
+    }
+    return pages
+  }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceProtocol
+internal import LinuxSystem
+internal import MachineFile
+
+/// The first message to each child: settings and the descriptors that they name.
+struct ChildSetup {
+  var settings: [UInt8]
+  var descriptors: [Descriptor]
+
+  private static let noExitPort: UInt32 = 0x10000
+  private static let videoByteCount: UInt32 = 16 << 20
+
+  /// The core's, with the core's ends of the channels to the devices.
+  static func core(
+    _ machine: Machine, _ resources: HostResources, channels: [Descriptor]
+  ) -> ChildSetup {
+    let names = Machine.DeviceName.allCases
+    let devices = names.map { name in
+      CoreSettings.Device(
+        role: name.rawValue, onFault: onFault(machine.devices[name].onFault),
+        deadline: machine.devices[name].deadline,
+        stateByteCount: UInt32(HostResources.stateByteCount(name)))
+    }
+    let settings = CoreSettings(
+      common: common(machine), memoryByteCount: machine.memory.byteCount,
+      cpus: UInt16(machine.cpus), exitPort: exitPort(machine), hasControl: true,
+      devices: devices)
+    var descriptors = [resources.kvm, resources.firmware, resources.control.socket.descriptor]
+    for (page, channel) in zip(resources.statePages, channels) { descriptors += [page, channel] }
+    return ChildSetup(settings: settings.wireBytes, descriptors: descriptors)
+  }
+
+  /// A device's, with its end of the channel to the core.
+  static func device(
+    _ name: Machine.DeviceName, _ machine: Machine, _ resources: HostResources,
+    channel: Descriptor
+  ) -> ChildSetup {
+    var setup =
+      switch name {
+      case .piix: piix(machine, resources)
+      case .ide: ide(machine, resources)
+      case .serial: serial(machine, resources)
+      case .vga: vga(machine, resources)
+      }
+    setup.descriptors.insert(channel, at: 0)
+    return setup
+  }
+
+  private static func common(_ machine: Machine) -> CommonSettings {
+    CommonSettings(machine: machine.name, isStrict: machine.isolation == .strict)
+  }
+
+  private static func exitPort(_ machine: Machine) -> UInt32 {
+    machine.debug.exitPort.map(UInt32.init) ?? noExitPort
+  }
+
+  private static func onFault(_ policy: Machine.Device.OnFault) -> CoreSettings.OnFault {
+    switch policy {
+    case .restart: .restart
+    case .pause: .pause
+    case .stop: .stop
+    }
+  }
+
+  private static func place(_ slot: Machine.Drive.Slot) -> UInt8 {
+    switch slot {
+    case .ide00: 0
+    case .ide01: 1
+    case .ide10: 2
+    case .ide11: 3
+    }
+  }
+
+  private static func piix(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
+    var drives: [UInt8] = [0, 0, 0, 0]
+    for drive in machine.drives {
+      drives[Int(place(drive.slot))] = drive.media == .cdrom ? 2 : 1
+    }
+    let settings = PIIXSettings(
+      common: common(machine), memoryByteCount: machine.memory.byteCount,
+      cpus: UInt16(machine.cpus),
+      bootOrder: machine.boot.order.map { $0 == .disk ? "c" : "d" }.joined(),
+      hasBootMenu: machine.boot.menu, drives: drives,
+      serialPorts: UInt8(machine.serial.count), exitPort: exitPort(machine),
+      hasDebugConsole: resources.debugConsole != nil, unixSeconds: resources.unixSeconds)
+    let console = resources.debugConsole.map { [$0.output] } ?? []
+    return ChildSetup(settings: settings.wireBytes, descriptors: console)
+  }
+
+  private static func ide(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
+    let drives = machine.drives.map { drive in
+      IDESettings.Drive(
+        slot: place(drive.slot), format: drive.format == .raw ? .raw : .qcow2,
+        isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly,
+        serial: "BH0000\(place(drive.slot) + 1)")
+    }
+    return ChildSetup(
+      settings: IDESettings(common: common(machine), drives: drives).wireBytes,
+      descriptors: resources.images)
+  }
+
+  private static func serial(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
+    let settings = SerialSettings(common: common(machine), ports: resources.serial.map(\.port))
+    return ChildSetup(
+      settings: settings.wireBytes, descriptors: resources.serial.flatMap(\.descriptors))
+  }
+
+  private static func vga(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
+    let settings = VGASettings(common: common(machine), videoByteCount: videoByteCount)
+    return ChildSetup(settings: settings.wireBytes, descriptors: [resources.vgaBIOS])
+  }
+}

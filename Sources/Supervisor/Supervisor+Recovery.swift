@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceProtocol
+internal import LinuxSystem
+internal import MachineFile
+
+extension Supervisor {
+  /// Takes the status of a child that has ended, and draws the consequences.
+  func reap(_ child: Child) {
+    // It may have been dealt with in this turn.
+    guard children.contains(where: { $0 === child }) else { return }
+    let status: ChildProcess.Status
+    do throws(SystemError) {
+      guard let taken = try child.process.status() else { return }
+      status = taken
+    } catch {
+      return end(2, "\(child.role.executable): \(error)")
+    }
+    takeRemaining(child)
+    drain(child)
+    children.removeAll { $0 === child }
+    switch phase {
+    case .leaving, .over: return
+    case .stopping:
+      if child.role == .core { end(2, "vmcore \(status) before the machine had ended") }
+      return
+    case .running: break
+    }
+    if !child.hasReported, status == .exited(code: 3) {
+      return end(3, "\(child.role.executable): \(Self.reason(child, status))")
+    }
+    switch child.role {
+    case .core: end(2, "vmcore \(Self.reason(child, status))")
+    case .device(let name): deviceEnded(name, child, status)
+    }
+  }
+
+  private static func reason(_ child: Child, _ status: ChildProcess.Status) -> String {
+    child.lastLine.isEmpty ? "\(status)" : "\(status): \(child.lastLine)"
+  }
+
+  private func deviceEnded(
+    _ name: Machine.DeviceName, _ child: Child, _ status: ChildProcess.Status
+  ) {
+    if !child.hasReported, budgets[name] == nil {
+      // Its first start failed: another one would, too.
+      return end(2, "\(child.role.executable) \(Self.reason(child, status))")
+    }
+    if status == .exited(code: 0) {
+      // The core tells the devices to end just before it says that the machine has.
+      quitDeadlines[name] = HostClock.monotonic() &+ Self.quitPatience
+      return
+    }
+    knownDeaths[name] = HostClock.monotonic() &+ Self.complaintPatience
+    recover(name, .gone, "\(status)")
+  }
+
+  /// Deals with a device at fault as the machine file says.
+  func recover(_ name: Machine.DeviceName, _ kind: FaultMessage.Kind, _ reason: String) {
+    guard case .running = phase else { return }
+    let title = "vmdev-\(name.rawValue)"
+    switch machine.devices[name].onFault {
+    case .restart:
+      say("\(title): \(reason); starting it anew")
+      restart(name)
+    case .pause:
+      // The core holds the machine, because the device's channel has closed.
+      say(
+        "\(title): \(reason); the machine is held until: "
+          + "vmctl device restart \(machine.name) \(name.rawValue)")
+      removeProcess(name)
+    case .stop:
+      result = Result(code: 2, reason: "\(title): \(reason)")
+      stop()
+    }
+  }
+
+  /// Kills a device's process, if there still is one; the new one must not meet it on the page.
+  @discardableResult
+  private func removeProcess(_ name: Machine.DeviceName) -> Bool {
+    guard let old = child(.device(name)) else { return true }
+    let isGone = old.kill()
+    drain(old)
+    if isGone { children.removeAll { $0 === old } }
+    return isGone
+  }
+
+  /// Starts a new process on a device's state page, and gives the core its channel.
+  func restart(_ name: Machine.DeviceName) {
+    let title = "vmdev-\(name.rawValue)"
+    quitDeadlines[name] = nil
+    var budget = budgets[name] ?? RestartBudget()
+    guard budget.take(at: HostClock.monotonic()) else {
+      return end(
+        2,
+        "\(title) failed more than \(budget.most) times within "
+          + "\(budget.span / 1_000_000_000) seconds")
+    }
+    budgets[name] = budget
+    guard removeProcess(name) else { return end(2, "\(title) cannot be killed") }
+    do throws(LaunchError) {
+      let (coreEnd, deviceEnd) = try pair()
+      var started: Child?
+      try starter.start([.device(name)]) { started = $0 }
+      guard let started else { throw LaunchError("\(title) did not start", code: 2) }
+      children.append(started)
+      try setUp(started, ChildSetup.device(name, machine, resources, channel: deviceEnd))
+      try attach(name, coreEnd)
+    } catch {
+      if !isCoreGone() { end(2, "\(title) could not be started anew: \(error.message)") }
+    }
+  }
+
+  /// Whether the core has ended, which the devices may have noticed first; then this is the end.
+  private func isCoreGone() -> Bool {
+    guard let core = child(.core),
+      let status = try? core.process.wait(timeout: Self.quitPatience)
+    else { return false }
+    takeRemaining(core)
+    drain(core)
+    children.removeAll { $0 === core }
+    // It may have said why, and went in order.
+    if case .running = phase { end(2, "vmcore \(Self.reason(core, status))") }
+    return true
+  }
+
+  private func attach(_ name: Machine.DeviceName, _ channel: Descriptor) throws(LaunchError) {
+    guard let core = child(.core) else { return }
+    do throws(ChannelError) {
+      try core.channel.send(
+        LaunchRequest.attach.rawValue, sequence: 0,
+        payload: AttachMessage(role: name.rawValue).wireBytes, [channel], wait: false)
+    } catch {
+      throw LaunchError("vmcore does not take the new channel: \(error)", code: 2)
+    }
+  }
+}

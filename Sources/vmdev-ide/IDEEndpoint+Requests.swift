@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DeviceHost
+import DeviceModel
+import DeviceProtocol
+import IDE
+import LinuxSystem
+
+/// The way of a request: guest memory, bounce buffer, worker, image, and back.
+extension IDEEndpoint {
+  /// Where a channel's half of the bounce buffer begins.
+  static func bounceOffset(_ channel: Int) -> Int { channel * Drive.mostBytes }
+
+  /// Where one of the two areas for a channel's buffer begins in the page's bulk data.
+  static func bulkOffset(_ channel: Int, _ area: UInt8) -> Int {
+    (channel * 2 + Int(area & 1)) * IDEController.bufferByteCount
+  }
+
+  /// Writes what changed in a channel's buffer to the page, before the commit.
+  ///
+  /// What begins at the buffer's start replaces it, and goes to the area that the last
+  /// commit does not refer to; what is added behind goes beside what is there already.
+  mutating func keepBuffer(_ channel: Int, _ services: HostServices) {
+    let range = controller.takeDirtyRange(channel: channel)
+    guard !range.isEmpty else { return }
+    if range.lowerBound == 0 { sides[channel].bulkArea ^= 1 }
+    services.setBulk(
+      bytes(channel, range),
+      at: Self.bulkOffset(channel, sides[channel].bulkArea) + range.lowerBound)
+  }
+
+  private func bytes(_ channel: Int, _ range: Range<Int>) -> [UInt8] {
+    controller.withBuffer(channel: channel) { buffer in
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(range.count)
+      for index in range { bytes.append(buffer[index]) }
+      return bytes
+    }
+  }
+
+  /// Starts what a channel waits for, unless its last request is still on the workers.
+  mutating func start(_ channel: Int, _ services: HostServices) {
+    guard sides[channel].running == nil, let request = controller.request(channel: channel),
+      let bounce = services.bounce
+    else { return }
+    let place = Self.bounceOffset(channel)
+    if case .copyBuffer(let range) = request.kind {
+      bounce.copy(bytes(channel, range), to: place)
+      end(request, move(request, .toGuest, services))
+      return
+    }
+    guard let drive = drives[channel * 2 + request.drive & 3], request.fits else {
+      end(request, .failed(sector: request.firstSector))
+      return
+    }
+    if case .write = request.kind {
+      switch request.transfer {
+      case .buffer(let range): bounce.copy(bytes(channel, range), to: place)
+      case .window:
+        let result = move(request, .fromGuest, services)
+        guard result == .ok else { return end(request, result) }
+      case .none: break
+      }
+    }
+    sides[channel].running = request
+    let completions = completions
+    let watcher = services.watcher
+    workers.submit {
+      completions.add(request, drive.run(request, bounce: bounce, at: place))
+      watcher.notify(Self.finishedSource)
+    }
+  }
+
+  /// Takes a request back from the workers and hands its data to the model or the guest.
+  mutating func finish(_ completion: Completions.Completion, _ services: HostServices) {
+    let request = completion.request
+    let channel = request.channel & 1
+    sides[channel].running = nil
+    // The guest may have given it up, or the machine may have been reset.
+    guard controller.request(channel: channel) == request, let bounce = services.bounce else {
+      return
+    }
+    var result = completion.result
+    if case .read = request.kind, result == .ok {
+      switch request.transfer {
+      case .buffer(let range):
+        let bytes = bounce.bytes(at: Self.bounceOffset(channel), count: range.count)
+        controller.withMutableBuffer(channel: channel) { buffer in
+          for index in range { buffer[index] = bytes[index - range.lowerBound] }
+        }
+      case .window: result = move(request, .toGuest, services)
+      case .none: break
+      }
+    }
+    end(request, result)
+    keepBuffer(channel, services)
+  }
+
+  private mutating func end(_ request: IDERequest, _ result: IDEResult) {
+    controller.complete(channel: request.channel, tag: request.tag, result)
+  }
+
+  /// Copies a request's data between the bounce buffer and the window.
+  private func move(
+    _ request: IDERequest, _ direction: DMARequest.Direction, _ services: HostServices
+  ) -> IDEResult {
+    guard case .window(let offset, let byteCount) = request.transfer,
+      byteCount <= UInt32(Drive.mostBytes)
+    else { return .refusedByBus }
+    guard byteCount > 0 else { return .ok }
+    let count = services.transfer(
+      window: UInt16(request.channel), direction, windowOffset: UInt64(offset),
+      bounceOffset: Self.bounceOffset(request.channel), byteCount: Int(byteCount))
+    return count == Int(byteCount) ? .ok : .refusedByBus
+  }
+
+  /// Gives a window back once the bus master has stopped, before the guest hears of it.
+  mutating func closeFinishedWindow(_ channel: Int, _ services: HostServices) {
+    guard sides[channel].isWindowOpen else { return }
+    let start = UInt16(channel) * 8
+    guard controller.read(.busMaster, at: start + 2, width: .byte) & 1 == 0 else { return }
+    sides[channel].isWindowOpen = false
+    // When the guest itself has stopped it, the core has closed the window already.
+    guard controller.read(.busMaster, at: start, width: .byte) & 1 != 0 else { return }
+    services.closeWindow(UInt16(channel))
+  }
+}
+
+extension IDERequest {
+  /// The first sector, or 0 for what has none.
+  var firstSector: UInt64 {
+    switch kind {
+    case .read(let sector, _), .verify(let sector, _), .write(let sector, _, _): sector
+    case .flush, .copyBuffer: 0
+    }
+  }
+
+  /// Whether the data fits the bounce buffer, and what is to move is what there is.
+  ///
+  /// Always so for requests of the model, but not for those of a damaged state page.
+  var fits: Bool {
+    let bytes: UInt64
+    switch kind {
+    case .read(_, let count), .verify(_, let count), .write(_, let count, _):
+      bytes = UInt64(count) * UInt64(sectorSize)
+    case .flush, .copyBuffer: bytes = 0
+    }
+    guard bytes <= UInt64(Drive.mostBytes) else { return false }
+    return switch transfer {
+    case .none: true
+    case .buffer(let range): UInt64(range.count) == bytes
+    case .window(_, let byteCount): UInt64(byteCount) == bytes
+    }
+  }
+}

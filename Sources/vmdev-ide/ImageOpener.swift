@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockImage
+import DeviceHost
+import DeviceProtocol
+import LinuxSystem
+
+/// Why a drive's image could not be opened, in words.
+struct OpenError: Error {
+  var reason: String
+  init(_ reason: String) { self.reason = reason }
+}
+
+/// Opens a drive's image with the chain of files behind it, before the device serves.
+struct ImageOpener {
+  /// The channel over which the launcher opens backing files.
+  let launcher: Channel
+  /// The drive's place in the settings.
+  let drive: Int
+  private var sequence: UInt32 = 0
+
+  /// The most images in a chain.
+  private static let longestChain = 16
+  /// How long the launcher may take to open a file, in nanoseconds.
+  private static let patience: UInt64 = 10_000_000_000
+
+  init(launcher: Channel, drive: Int) {
+    self.launcher = launcher
+    self.drive = drive
+  }
+
+  /// Opens an image of a given format; `depth` images lie in front of it.
+  mutating func open(
+    _ file: Descriptor, _ format: IDESettings.Drive.Format, isWritable: Bool, depth: Int = 0
+  ) throws(OpenError) -> DriveImage {
+    switch format {
+    case .raw:
+      return .raw(RawImage(storage: try storage(file, isWritable), writable: isWritable))
+    case .qcow2:
+      let backing = try backing(of: file, depth: depth)
+      let storage = try storage(file, isWritable)
+      do throws(BlockImageError) {
+        return .qcow2(
+          try QCOW2Image(
+            storage: storage, writable: isWritable, backing: backing, decompressor: Inflater()))
+      } catch {
+        throw OpenError("\(error)")
+      }
+    }
+  }
+
+  private func storage(_ file: Descriptor, _ isWritable: Bool) throws(OpenError) -> ImageFile {
+    do throws(SystemError) {
+      return try ImageFile(file, isWritable: isWritable)
+    } catch {
+      throw OpenError("\(error)")
+    }
+  }
+
+  private mutating func backing(of file: Descriptor, depth: Int) throws(OpenError)
+    -> BackingImage<ImageFile, Inflater>?
+  {
+    let header: QCOW2Header
+    var storage = try storage(file, false)
+    do throws(BlockImageError) {
+      header = try QCOW2Header.read(from: &storage)
+    } catch {
+      throw OpenError("\(error)")
+    }
+    guard let name = header.backingFileName else { return nil }
+    guard depth + 1 < Self.longestChain else {
+      throw OpenError("the chain of backing files has more than \(Self.longestChain) images")
+    }
+    let format: IDESettings.Drive.Format
+    switch header.backingFormat {
+    case "raw": format = .raw
+    case "qcow2": format = .qcow2
+    case let other?:
+      throw OpenError("the backing file \"\(name)\" is of format \"\(other)\", not raw or qcow2")
+    case nil:
+      throw OpenError(
+        "the header names the backing file \"\(name)\" without its format, and formats are not "
+          + "guessed; set it with qemu-img rebase -u -F")
+    }
+    let below = try request(name, depth: depth + 1)
+    do throws(OpenError) {
+      return BackingImage(try open(below, format, isWritable: false, depth: depth + 1))
+    } catch {
+      throw OpenError("backing file \"\(name)\": \(error.reason)")
+    }
+  }
+
+  private mutating func request(_ name: String, depth: Int) throws(OpenError) -> Descriptor {
+    sequence &+= 1
+    let message = BackingRequest(
+      drive: UInt8(truncatingIfNeeded: drive), depth: UInt8(truncatingIfNeeded: depth), name: name)
+    do throws(ChannelError) {
+      try launcher.send(
+        LaunchRequest.openBacking.rawValue, sequence: sequence, payload: message.wireBytes)
+      let packet = try launcher.receive(timeout: Self.patience)
+      guard packet.header.request == LaunchRequest.openBacking.rawValue,
+        packet.header.flags.contains(.reply), packet.header.sequence == sequence
+      else { throw .broken(ProtocolError("expected the reply to openBacking")) }
+      if packet.header.flags.contains(.refusal) {
+        throw .refused((try? packet.decode()) ?? Refusal("the launcher gave no reason"))
+      }
+      guard let file = packet.descriptors.first else {
+        throw .broken(ProtocolError("no descriptor with the backing file"))
+      }
+      return file
+    } catch {
+      throw OpenError("backing file \"\(name)\": \(error)")
+    }
+  }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DeviceProtocol
+import LinuxSystem
+import Testing
+
+@Suite("The IDE process", .timeLimit(.minutes(3)))
+struct IDEProcessTests {
+  private static let disk = IDESettings.Drive(
+    slot: 0, format: .qcow2, isCDROM: false, isReadOnly: false, serial: "BH1")
+  private static let byteCount = 8 << 20
+
+  /// A folder with `top.qcow2` over `base.raw`, whose bytes are a pattern.
+  private final class Images {
+    let folder: String
+    var content: [UInt8]
+
+    init() throws {
+      let made = try Images.run("/usr/bin/mktemp", ["-d"])
+      folder = String(decoding: made.output.dropLast(), as: UTF8.self)
+      content = (0..<byteCount).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 9) }
+      // O_RDWR | O_CREAT
+      try Descriptor.open(folder + "/base.raw", 0o102).writeAll(content)
+      let result = try Images.run(
+        "/usr/bin/qemu-img",
+        ["create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", folder + "/top.qcow2"])
+      try #require(result.status == .exited(code: 0))
+    }
+
+    deinit { _ = try? Images.run("/usr/bin/rm", ["-r", folder]) }
+
+    func open(_ name: String, _ flags: Int32) throws -> Descriptor {
+      try Descriptor.open("\(folder)/\(name)", flags)
+    }
+
+    static func run(_ program: String, _ arguments: [String]) throws -> (
+      status: ChildProcess.Status?, output: [UInt8]
+    ) {
+      let (here, there) = try PacketSocket.pair()
+      let null = try Descriptor.open("/dev/null", 2)
+      let child = try Spawn.start(
+        executable: program, arguments: [program] + arguments, environment: ["PATH=/usr/bin"],
+        descriptors: [(null, as: 0), (there.descriptor, as: 1), (null, as: 2)],
+        namespaces: [], identity: .own)
+      let status = try child.wait(timeout: 60_000_000_000)
+      return (status, (try? here.receive(65536, wait: false))?.bytes ?? [])
+    }
+
+    /// Starts the process on the images.
+    func start(_ machine: IDEProcess.FakeMachine, isRestart: Bool = false) throws -> IDEProcess {
+      try IDEProcess(
+        machine, drives: [IDEProcessTests.disk], images: [try open("top.qcow2", 2)],
+        backings: ["base.raw": try open("base.raw", 0)], isRestart: isRestart)
+    }
+
+    /// Checks the image's tables and compares what the disk holds with ``content``.
+    func check() throws {
+      let top = folder + "/top.qcow2"
+      let check = try Images.run("/usr/bin/qemu-img", ["check", "-q", top])
+      // 3: clusters are leaked, which a killed process may do.
+      #expect(check.status == .exited(code: 0) || check.status == .exited(code: 3))
+      let flat = folder + "/flat.raw"
+      let convert = try Images.run("/usr/bin/qemu-img", ["convert", "-O", "raw", top, flat])
+      #expect(convert.status == .exited(code: 0))
+      #expect(try open("flat.raw", 0).read(byteCount, at: 0) == content)
+    }
+
+    func set(_ bytes: [UInt8], sector: Int) {
+      content.replaceSubrange(sector * 512..<sector * 512 + bytes.count, with: bytes)
+    }
+  }
+
+  @Test("reads and writes sectors by PIO and DMA, and leaves a sound image")
+  func transfers() throws {
+    let images = try Images()
+    let ide = try images.start(try IDEProcess.FakeMachine())
+
+    try ide.command(0xEC, sector: 0, count: 0)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    let identity = try ide.readWords(0, 256)
+    let sectors = (0..<4).reduce(0) { $0 | Int(identity[120 + $1]) << (8 * $1) }
+    #expect(sectors == Self.byteCount / 512)
+
+    let text = (0..<512).map { UInt8(truncatingIfNeeded: $0 ^ 0x5A) }
+    try ide.command(0x30, sector: 77, count: 1)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    try ide.writeWords(0, text)
+    #expect(try ide.waitWhileBusy() & 0x29 == 0)
+    images.set(text, sector: 77)
+    try ide.command(0x20, sector: 76, count: 3)
+    for sector in 76..<79 {
+      #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+      #expect(try ide.readWords(0, 256) == Array(images.content[sector * 512..<(sector + 1) * 512]))
+    }
+
+    ide.machine.memory = (0..<256 * 512).map { UInt8(truncatingIfNeeded: $0 >> 7 ^ $0) }
+    let data = ide.machine.memory
+    try ide.command(0xCA, sector: 3000, count: 256)
+    try ide.startBusMaster(toMemory: false)
+    _ = try ide.answer()
+    #expect(try ide.finishDMA() & 0x29 == 0)
+    images.set(data, sector: 3000)
+    ide.machine.memory = [UInt8](repeating: 0, count: 128 * 512)
+    try ide.command(0xC8, sector: 2990, count: 128)
+    try ide.startBusMaster(toMemory: true)
+    _ = try ide.answer()
+    #expect(try ide.finishDMA() & 0x29 == 0)
+    #expect(ide.machine.memory == Array(images.content[2990 * 512..<3118 * 512]))
+    #expect(EventFile.drain(ide.machine.lines[0]))
+
+    #expect(try ide.quit() == .exited(code: 0))
+    try images.check()
+  }
+
+  @Test("goes on after it was killed in the middle of writes")
+  func kills() throws {
+    let images = try Images()
+    let machine = try IDEProcess.FakeMachine()
+    var ide = try images.start(machine)
+    for round in 0..<12 {
+      // A DMA write, killed some time after the guest has started it.
+      let sector = 100 + round * 300
+      machine.memory = (0..<200 * 512).map { UInt8(truncatingIfNeeded: $0 &* (round + 3) >> 3) }
+      try ide.command(0xCA, sector: sector, count: 200)
+      try ide.startBusMaster(toMemory: false)
+      if round % 3 == 1 { _ = try ide.answer() }
+      if round % 3 == 2 { HostClock.sleep(UInt64(round) * 100_000) }
+      try ide.serveRequests()
+      try ide.kill()
+      ide = try images.start(machine, isRestart: true)
+      if round % 3 != 1 { _ = try ide.answer() }
+      #expect(try ide.finishDMA() & 0x29 == 0)
+      images.set(machine.memory, sector: sector)
+
+      // A PIO write, killed between two words of a sector and again before it is on the disk.
+      let text = (0..<512).map { UInt8(truncatingIfNeeded: $0 &+ round) }
+      try ide.command(0x30, sector: 5 + round, count: 1)
+      try ide.writeWords(0, Array(text[..<100]))
+      try ide.kill()
+      ide = try images.start(machine, isRestart: true)
+      try ide.writeWords(0, Array(text[100...]))
+      try ide.kill()
+      ide = try images.start(machine, isRestart: true)
+      #expect(try ide.waitWhileBusy() & 0x29 == 0)
+      images.set(text, sector: 5 + round)
+    }
+    #expect(try ide.quit() == .exited(code: 0))
+    try images.check()
+  }
+
+  @Test("ends with the drive and the field when an image is malformed")
+  func malformed() throws {
+    let images = try Images()
+    let file = try images.open("top.qcow2", 2)
+    try file.write([0, 0, 0, 40], at: 20)  // cluster_bits
+    let log = try images.open("log", 0o102)
+
+    #expect(throws: TestFailure(reason: "\(ChildProcess.Status.exited(code: 1))")) {
+      try IDEProcess(
+        try IDEProcess.FakeMachine(), drives: [Self.disk], images: [file], log: log)
+    }
+    let text = String(decoding: try log.read(4096, at: 0), as: UTF8.self)
+    #expect(text.contains("ide0.0"))
+    #expect(text.contains("cluster_bits"))
+  }
+}
