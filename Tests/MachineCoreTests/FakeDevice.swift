@@ -13,8 +13,13 @@ final class FakeDevice {
   private(set) var descriptors: [Descriptor] = []
   let role: String
 
+  /// Those of the C device.
   static let exampleClaims = Claims(
-    ports: [PortClaim(region: 0, base: 0x560, count: 8)], lines: [LineClaim(interrupt: 5)])
+    ports: [PortClaim(region: 0, base: 0x560, count: 8)],
+    registers: [
+      RegisterClaim(region: 0, offset: 1, write: .posted),
+      RegisterClaim(region: 0, offset: 2, read: .mirrored),
+    ], lines: [LineClaim(interrupt: 5)])
 
   static let ideClaims = Claims(
     functions: [
