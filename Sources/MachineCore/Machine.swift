@@ -66,7 +66,6 @@ public final class Machine: Sendable {
   ///   - kvm: /dev/kvm.
   ///   - firmware: the firmware's file; its size is a multiple of 64 KiB.
   ///   - statePages: for each device, in order, its state page.
-  /// - Throws: what KVM, the kernel or the settings refuse.
   /// - Throws: `KVMError`, `SystemError` or `ProtocolError`, whichever stands in the way.
   public init(
     _ settings: CoreSettings, kvm: Descriptor, firmware: Descriptor, statePages: [Descriptor]
