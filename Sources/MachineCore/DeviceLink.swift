@@ -202,6 +202,7 @@ final class DeviceLink: Sendable {
     var seen = epoch.load(ordering: .acquiring)
     // On the machine's clock: while it stands still, no deadline passes.
     var start = clock.now().nanoseconds
+    var known = state.withLock { status == .up ? $0.process : nil }
     while !lane.isAnswered(slot) {
       guard !cpu.machine.isEnding, !cpu.machine.isAbandoning, status != .absent else {
         lane.abandon(slot)
@@ -210,8 +211,10 @@ final class DeviceLink: Sendable {
       lane.sleep(slot, timeout: 10_000_000)
       let process = state.withLock { status == .up ? $0.process : nil }
       let now = epoch.load(ordering: .acquiring)
-      guard let process else {
-        // A successor must find the request, whatever the process before left in the slot.
+      guard let process, process == known else {
+        // A successor must find the request, whatever the process before left in the slot, and
+        // is not to blame for that.
+        known = process
         lane.restate(access, slot: slot, sequence: sequence)
         continue
       }
