@@ -109,7 +109,10 @@ let package = Package(
       name: "ModelTestSupport", dependencies: ["DeviceModel"], path: "Tests/ModelTestSupport",
       swiftSettings: settings),
     tests("DeviceModelTests", ["DeviceModel", "ModelTestSupport"]),
-    tests("DeviceProtocolTests", ["DeviceProtocol"]),
+    .target(
+      name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport",
+      swiftSettings: settings),
+    tests("DeviceProtocolTests", ["DeviceProtocol", "LinuxSystem", "DeviceModel", "TestSupport"]),
     tests("BlockImageTests", ["BlockImage"]),
     tests("PictureTests", ["Picture"]),
     tests("PCITests", ["PCI", "DeviceModel", "ModelTestSupport"]),
@@ -130,7 +133,11 @@ let package = Package(
         "vmdev-piix", "vmdev-vga",
       ]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
-    tests("MachineCoreTests", ["MachineCore"]),
+    tests(
+      "MachineCoreTests",
+      [
+        "MachineCore", "DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "TestSupport",
+      ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
     tests(
       "SupervisorTests",
