@@ -37,6 +37,7 @@ int bh_set_thread_name(const char *_Nonnull name);
 int bh_set_affinity(uint64_t mask);
 int bh_close_range(unsigned first, unsigned last);
 int bh_ignore_signal(int signal);
+int bh_use_one_arena(void);
 int bh_interrupt_signal(int signal);  // installs a handler that does nothing, without SA_RESTART
 int bh_block_signals(const int *_Nonnull signals, size_t count);
 int bh_signalfd(const int *_Nonnull signals, size_t count);
