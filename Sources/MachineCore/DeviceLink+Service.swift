@@ -14,42 +14,86 @@ extension DeviceLink {
   func attach(_ channel: Channel) {
     state.withLock {
       $0.channel = channel
+      $0.process &+= 1
+      $0.wasReady = false
       $0.isFaultReported = false
+      if status != .absent { status = .starting }
     }
-    arrivals.add(1)
+    EventFile.signal(wake)
   }
 
   /// Serves one process after the other; never returns while the machine lives.
   func serve(_ machine: Machine) {
     var seen: UInt32 = 0
     while true {
-      while arrivals.value == seen { arrivals.wait(while: seen) }
-      seen = arrivals.value
-      guard let channel = state.withLock({ $0.channel }) else { continue }
+      let (process, channel) = nextProcess(after: seen)
+      seen = process
       let kind: FaultMessage.Kind
       let reason: String
       do throws(ChannelError) {
-        try handshake(channel, machine)
-        while true {
-          guard let packet = try channel.receive() else { continue }
-          try obey(packet, channel, machine)
-        }
+        renewLane()
+        try handshake(channel, process, machine)
+        while true { try obey(receive(channel, process), channel, machine) }
       } catch {
         switch error {
         case .broken(let problem): (kind, reason) = (.protocolBroken, problem.reason)
+        case .timedOut: (kind, reason) = (.deadline, "silent before it was ready")
         default: (kind, reason) = (.gone, error.description)
         }
       }
-      guard arrivals.value == seen else { continue }
-      status = status == .absent ? .absent : .gone
-      state.withLock { if arrivals.value == seen { $0.channel = nil } }
+      state.withLock {
+        guard $0.process == process else { return }
+        $0.channel = nil
+        if status != .absent { status = .gone }
+      }
       dropWaiters()
-      machine.fault(self, kind, reason)
+      machine.fault(self, process, kind, reason)
     }
   }
 
-  private func handshake(_ channel: Channel, _ machine: Machine) throws(ChannelError) {
-    let first = try channel.receive(timeout: Self.patience)
+  /// Waits for a process that was attached after `seen`.
+  private func nextProcess(after seen: UInt32) -> (UInt32, Channel) {
+    while true {
+      let next = state.withLock { state -> (UInt32, Channel)? in
+        guard state.process != seen, let channel = state.channel else { return nil }
+        return (state.process, channel)
+      }
+      if let next { return next }
+      var poller = Poller()
+      poller.add(wake, .readable)
+      _ = try? poller.wait()
+      EventFile.drain(wake)
+    }
+  }
+
+  /// Receives a message, unless the process is cut off or replaced meanwhile.
+  private func receive(_ channel: Channel, _ process: UInt32, timeout: UInt64? = nil)
+    throws(ChannelError) -> Packet
+  {
+    let end = timeout.map { HostClock.monotonic() + $0 }
+    while true {
+      guard state.withLock({ $0.process == process && !$0.isFaultReported }) else {
+        throw .closed
+      }
+      if let packet = try channel.receive(wait: false) { return packet }
+      let now = HostClock.monotonic()
+      if let end, now >= end { throw .timedOut }
+      var poller = Poller()
+      poller.add(channel.socket.descriptor, .readable)
+      poller.add(wake, .readable)
+      do {
+        _ = try poller.wait(timeout: end.map { $0 - now })
+      } catch {
+        throw .system(error)
+      }
+      if poller[1] != [] { EventFile.drain(wake) }
+    }
+  }
+
+  private func handshake(_ channel: Channel, _ process: UInt32, _ machine: Machine)
+    throws(ChannelError)
+  {
+    let first = try receive(channel, process, timeout: Self.patience)
     guard first.header.request == Request.hello.rawValue else {
       throw .broken(ProtocolError("the first message is not hello"))
     }
@@ -64,7 +108,7 @@ extension DeviceLink {
     }
     try channel.reply(to: first.header, Hello(role: "core"))
 
-    let second = try channel.receive(timeout: Self.patience)
+    let second = try receive(channel, process, timeout: Self.patience)
     guard second.header.request == Request.claim.rawValue else {
       throw .broken(ProtocolError("the second message is not claim"))
     }
@@ -89,14 +133,43 @@ extension DeviceLink {
         slots: UInt16(lane.slotCount), isRestart: isRestart,
         stateByteCount: settings.stateByteCount), granted())
 
-    let third = try channel.receive(timeout: Self.patience)
+    let third = try receive(channel, process, timeout: Self.patience)
     guard third.header.request == Request.ready.rawValue else {
       throw .broken(ProtocolError("the third message is not ready"))
     }
     let _: Empty = try decode(third)
-    status = .up
+    while true {
+      let isUp = try state.withLock { state throws(ChannelError) -> Bool in
+        guard state.process == process, !state.isFaultReported else { throw .closed }
+        state.wasReady = true
+        guard !state.isResetDue else { return false }
+        if status != .absent { status = .up }
+        return true
+      }
+      if isUp { break }
+      try resetLate(channel, process, machine)
+    }
     epoch.add(1, ordering: .sequentiallyConsistent)
     machine.deviceIsReady(self, isRestart: isRestart)
+  }
+
+  /// Tells a device of a reset that it has missed, before anything else reaches it.
+  private func resetLate(_ channel: Channel, _ process: UInt32, _ machine: Machine)
+    throws(ChannelError)
+  {
+    let sequence = state.withLock { state in
+      state.nextSequence &+= 1
+      return state.nextSequence &- 1
+    }
+    try channel.request(.reset, sequence: sequence, Empty())
+    while true {
+      let packet = try receive(channel, process, timeout: Self.patience)
+      if packet.header.flags.contains(.reply), packet.header.sequence == sequence { break }
+      try obey(packet, channel, machine)
+    }
+    clearSlots()
+    state.withLock { $0.isResetDue = false }
+    isResetDue.store(false, ordering: .releasing)
   }
 
   /// How long a device may take between the messages of the handshake.
@@ -145,29 +218,50 @@ extension DeviceLink {
     }
     switch request {
     case .dma:
-      let count = try transfer(decode(packet), machine)
-      try channel.reply(to: header, DMAReply(byteCount: count))
+      let message: DMARequest = try decode(packet)
+      guard let count = try transfer(message, machine) else {
+        let refusal = Refusal("window \(message.window) is not open in this direction")
+        try answer(header, refusal, channel, [.reply, .refusal])
+        return
+      }
+      try answer(header, DMAReply(byteCount: count), channel)
     case .moveRegion:
       let message: MoveRegion = try decode(packet)
       do throws(ProtocolError) {
         try machine.move(self, message)
       } catch {
-        try channel.refuse(header, error.reason)
+        try answer(header, Refusal(error.reason), channel, [.reply, .refusal])
         return
       }
-      try channel.reply(to: header, Empty())
+      try answer(header, Empty(), channel)
     case .routePIRQ:
       let message: PIRQRoutes = try decode(packet)
       try requireChipset(request)
       machine.routePIRQ(message.interrupts)
-      try channel.reply(to: header, Empty())
+      try answer(header, Empty(), channel)
     case .power:
       let message: PowerRequest = try decode(packet)
       try requireChipset(request)
       machine.power(message)
-      try channel.reply(to: header, Empty())
+      try answer(header, Empty(), channel)
     case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
+    }
+  }
+
+  /// Answers a request; a device that does not read its answers is cut off.
+  private func answer<M: WireCodable>(
+    _ header: Header, _ message: M, _ channel: Channel, _ flags: Header.Flags = .reply
+  ) throws(ChannelError) {
+    do throws(ChannelError) {
+      try channel.send(
+        header.request, flags: flags, sequence: header.sequence, payload: message.wireBytes,
+        wait: false)
+    } catch {
+      if case .system(let problem) = error, problem.isNotReady {
+        throw .broken(ProtocolError("the replies to its requests are not read"))
+      }
+      throw error
     }
   }
 
@@ -179,7 +273,8 @@ extension DeviceLink {
 
   // MARK: - DMA
 
-  private func transfer(_ request: DMARequest, _ machine: Machine) throws(ChannelError) -> UInt32 {
+  /// Copies; `nil` when the window is not open in this direction.
+  func transfer(_ request: DMARequest, _ machine: Machine) throws(ChannelError) -> UInt32? {
     if request.direction == .close {
       state.withLock { $0.windows[request.window] = nil }
       return 0
@@ -190,7 +285,9 @@ extension DeviceLink {
     guard end <= UInt64(bounce.byteCount) else {
       throw .broken(ProtocolError("DMA outside the bounce buffer"))
     }
-    guard let window else { return 0 }
+    guard let window, window.pieces.contains(where: { $0.direction == request.direction }) else {
+      return nil
+    }
     var at = Int(request.bounceOffset)
     var done: UInt32 = 0
     for piece in window.ranges(
@@ -279,11 +376,30 @@ extension DeviceLink {
     return writer.bytes
   }
 
-  /// Closes every window and forgets the descriptors: the machine is reset.
-  func resetWindows() {
-    state.withLock {
-      $0.windows = [:]
-      $0.descriptors = [:]
+  /// Closes the windows of a function that is no bus master any more.
+  func closeWindows(of devfn: UInt8) {
+    state.withLock { state in
+      for claim in state.claims?.descriptors ?? [] where claim.devfn == devfn {
+        state.windows[claim.window] = nil
+      }
     }
+  }
+
+  /// Tells the device that the machine is reset, or has its successor told.
+  func reset(_ machine: Machine) {
+    while true {
+      let process = state.withLock { state -> UInt32? in
+        state.windows = [:]
+        state.descriptors = [:]
+        guard status != .up else { return state.process }
+        state.isResetDue = state.claims != nil
+        return nil
+      }
+      guard let process else { break }
+      if ask(.reset, Empty(), timeout: 5_000_000_000) != nil { break }
+      machine.fault(self, process, .deadline, "no reply to a reset")
+    }
+    isResetDue.store(state.withLock { $0.isResetDue }, ordering: .releasing)
+    clearSlots()
   }
 }

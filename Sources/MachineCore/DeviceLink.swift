@@ -49,13 +49,24 @@ final class DeviceLink: Sendable {
     var descriptors: [UInt16: [UInt8]] = [:]
     var nextSequence: UInt32 = 1
     var waiters: [UInt32: Waiter] = [:]
-    /// For each slot the sequence of the request that its vCPU sleeps on.
-    var pending: [Int: UInt32] = [:]
-    /// The requests pending at the last fault, and how often it was the same ones.
-    var lastFault: [Int: UInt32] = [:]
-    var sameFaults = 0
+    /// Counts the processes that were attached.
+    var process: UInt32 = 0
+    /// Whether the process has said that it is ready.
+    var wasReady = false
     /// Whether a fault of the running process was reported already.
     var isFaultReported = false
+    /// What earlier processes failed on, and how often in a row.
+    var record = FaultRecord()
+    /// The machine was reset while there was no process to tell.
+    var isResetDue = false
+  }
+
+  /// What a device's processes failed on, one after the other.
+  struct FaultRecord: Sendable {
+    /// For each slot the request at the last fault, and how many faults in a row had it.
+    var requests: [Int: (sequence: UInt32, count: Int)] = [:]
+    /// Faults in a row of processes that never became ready.
+    var starts = 0
   }
 
   /// A reply that a thread waits for.
@@ -66,8 +77,12 @@ final class DeviceLink: Sendable {
   }
 
   let state = Mutex<State>(State())
-  /// Changes when a new channel is there for the service thread.
-  let arrivals: Gate
+  /// Readable when there is something new for the service thread: a channel, or a cut.
+  let wake: Descriptor
+  /// For each slot the sequence of the request under way, or 0; no device sees it.
+  private let flight: Mapping
+  /// `State.isResetDue`, for vCPUs: they keep their requests until it is done.
+  let isResetDue = Atomic<Bool>(false)
 
   init(
     index: Int, settings: CoreSettings.Device, grants: DeviceGrants, slots: Int,
@@ -80,7 +95,9 @@ final class DeviceLink: Sendable {
     self.clock = clock
     self.statePage = statePage
     lane = try CoreLane(name: settings.role, slots: slots)
-    arrivals = try Gate()
+    wake = try EventFile.make()
+    flight = try Mapping(
+      try MemoryFile.make("flight", byteCount: 4 * slots), byteCount: 4 * slots, .readWrite)
   }
 
   var status: Status {
@@ -136,6 +153,7 @@ final class DeviceLink: Sendable {
 
   private func post(_ access: LaneAccess) -> Bool {
     guard status != .absent else { return true }
+    guard !isResetDue.load(ordering: .acquiring) else { return false }
     let posted = posting.withLock { _ in
       let number = head.load(ordering: .relaxed)
       guard lane.post(access, head: number) else { return false }
@@ -150,9 +168,16 @@ final class DeviceLink: Sendable {
   ///
   /// Returns `nil` when there is nobody to answer: the device is absent, or the machine ends.
   func live(_ access: LaneAccess, _ cpu: inout CPUContext) -> (value: UInt64, items: UInt32)? {
-    guard status != .absent else { return nil }
+    guard status != .absent, !cpu.machine.isAbandoning else { return nil }
+    while isResetDue.load(ordering: .acquiring) {
+      // The guest has begun anew and must not meet the state of before.
+      guard !cpu.machine.isEnding, !cpu.machine.isAbandoning, status != .absent else { return nil }
+      cpu.machine.whileWaiting { HostClock.sleep(1_000_000) }
+    }
     liveCount.add(1, ordering: .relaxed)
     let sequence = cpu.nextSequence(index)
+    flight.release32(sequence, at: 4 * cpu.slot)
+    defer { flight.release32(0, at: 4 * cpu.slot) }
     lane.submit(access, slot: cpu.slot, sequence: sequence)
     if cpu.mayBeSpun(index) {
       let end = HostClock.monotonic() + CPUContext.spinWindow
@@ -167,32 +192,84 @@ final class DeviceLink: Sendable {
       } while HostClock.monotonic() < end
       cpu.spun(index, hit: false)
     }
-    return sleep(sequence, cpu)
+    return cpu.machine.whileWaiting { sleep(access, sequence, cpu) }
   }
 
-  private func sleep(_ sequence: UInt32, _ cpu: CPUContext) -> (value: UInt64, items: UInt32)? {
+  private func sleep(_ access: LaneAccess, _ sequence: UInt32, _ cpu: CPUContext)
+    -> (value: UInt64, items: UInt32)?
+  {
     let slot = cpu.slot
-    state.withLock { $0.pending[slot] = sequence }
-    defer { state.withLock { $0.pending[slot] = nil } }
     var seen = epoch.load(ordering: .acquiring)
-    var start = HostClock.monotonic()
+    // On the machine's clock: while it stands still, no deadline passes.
+    var start = clock.now().nanoseconds
+    var known = state.withLock { status == .up ? $0.process : nil }
     while !lane.isAnswered(slot) {
-      guard !cpu.machine.isEnding, status != .absent else {
+      guard !cpu.machine.isEnding, !cpu.machine.isAbandoning, status != .absent else {
         lane.abandon(slot)
         return nil
       }
       lane.sleep(slot, timeout: 10_000_000)
+      let process = state.withLock { status == .up ? $0.process : nil }
       let now = epoch.load(ordering: .acquiring)
+      guard let process, process == known else {
+        // A successor must find the request, whatever the process before left in the slot, and
+        // is not to blame for that.
+        known = process
+        lane.restate(access, slot: slot, sequence: sequence)
+        continue
+      }
+      if lane.isGarbled(slot) {
+        cpu.machine.fault(self, process, .protocolBroken, "a request's slot was written over")
+        HostClock.sleep(1_000_000)
+      }
       if now != seen {
         seen = now
-        start = HostClock.monotonic()
-      } else if status == .up, HostClock.monotonic() - start > settings.deadline {
+        start = clock.now().nanoseconds
+      } else if clock.now().nanoseconds &- start > settings.deadline {
         cpu.machine.fault(
-          self, .deadline, "no answer within \(settings.deadline / 1_000_000) ms")
-        start = HostClock.monotonic()
+          self, process, .deadline, "no answer within \(settings.deadline / 1_000_000) ms")
+        start = clock.now().nanoseconds
       }
     }
     return lane.take(slot)
+  }
+
+  /// Makes every slot idle; no vCPU runs, and the device has been reset or is gone.
+  func clearSlots() {
+    for slot in 0..<lane.slotCount { lane.abandon(slot) }
+  }
+
+  /// Writes over what a process before may have left in the lane's header.
+  func renewLane() {
+    posting.withLock { _ in lane.renew(head: head.load(ordering: .relaxed)) }
+  }
+
+  // MARK: - Faults
+
+  /// How often a device may fail on one request, or while starting, before it is given up.
+  private static let mostSameFaults = 3
+
+  /// Notes that a process is at fault and cuts it off.
+  ///
+  /// Returns whether it is poison; `nil` when the process was reported before, or is another.
+  func noteFault(of process: UInt32) -> Bool? {
+    let poison = state.withLock { state -> Bool? in
+      guard state.process == process, !state.isFaultReported else { return nil }
+      state.isFaultReported = true
+      if status != .absent { status = .gone }
+      state.record.starts = state.wasReady ? 0 : state.record.starts + 1
+      for slot in 0..<lane.slotCount {
+        let sequence = flight.acquire32(at: 4 * slot)
+        let before = state.record.requests[slot]
+        state.record.requests[slot] =
+          sequence == 0
+          ? nil : (sequence, before?.sequence == sequence ? (before?.count ?? 0) + 1 : 1)
+      }
+      return state.record.starts >= Self.mostSameFaults
+        || state.record.requests.values.contains { $0.count >= Self.mostSameFaults }
+    }
+    if poison != nil { EventFile.signal(wake) }
+    return poison
   }
 
   // MARK: - Requests to the device, on any other thread
@@ -203,7 +280,7 @@ final class DeviceLink: Sendable {
   ) -> Packet? {
     guard let waiter = try? Waiter() else { return nil }
     let sent = state.withLock { state -> UInt32? in
-      guard let channel = state.channel else { return nil }
+      guard status == .up, let channel = state.channel else { return nil }
       let sequence = state.nextSequence
       state.nextSequence &+= 1
       state.waiters[sequence] = waiter

@@ -31,7 +31,10 @@ public final class Machine: Sendable {
   let mode: Gate
   /// How many of them are parked.
   let parked: Gate
+  /// How many of them wait for a device.
+  private let waiting = Atomic<UInt32>(0)
   private let ending = Atomic<Bool>(false)
+  private let abandoning = Atomic<Bool>(false)
 
   private let events = Mutex<[MachineEvent]>([])
   /// Readable while there are events for the main thread.
@@ -145,9 +148,27 @@ public final class Machine: Sendable {
   // MARK: - Events
 
   var isEnding: Bool { ending.load(ordering: .relaxed) }
+  /// The machine is being reset: nobody needs the answer to an access under way.
+  var isAbandoning: Bool { abandoning.load(ordering: .acquiring) }
+
+  /// Runs `body` in a vCPU's thread, which counts as held meanwhile.
+  func whileWaiting<T>(_ body: () -> T) -> T {
+    waiting.add(1, ordering: .sequentiallyConsistent)
+    defer { waiting.subtract(1, ordering: .sequentiallyConsistent) }
+    return body()
+  }
 
   func post(_ event: MachineEvent) {
-    events.withLock { $0.append(event) }
+    events.withLock { events in
+      // A device may ask again and again: one of a kind is enough.
+      let isThere = events.contains {
+        switch ($0, event) {
+        case (.reset, .reset), (.end, .end): true
+        default: false
+        }
+      }
+      if !isThere { events.append(event) }
+    }
     EventFile.signal(eventFile)
   }
 
@@ -160,26 +181,16 @@ public final class Machine: Sendable {
   }
 
   /// Notes a device's fault once for each of its processes, and tells the main thread.
-  func fault(_ link: DeviceLink, _ kind: FaultMessage.Kind, _ reason: String) {
-    guard !isEnding else { return }
-    let poison: Bool? = link.state.withLock { state in
-      guard !state.isFaultReported else { return nil }
-      state.isFaultReported = true
-      let same = !state.pending.isEmpty && state.pending == state.lastFault
-      state.sameFaults = same ? state.sameFaults + 1 : 0
-      state.lastFault = state.pending
-      return state.sameFaults >= Self.mostSameFaults
-    }
-    guard let poison else { return }
+  func fault(
+    _ link: DeviceLink, _ process: UInt32, _ kind: FaultMessage.Kind, _ reason: String
+  ) {
+    guard !isEnding, let poison = link.noteFault(of: process) else { return }
     post(
       .fault(
         FaultMessage(
           role: link.role, kind: poison ? .poison : kind,
           reason: poison ? "failed again and again on the same request: \(reason)" : reason)))
   }
-
-  /// How often a device may fail on one request before it is not started again.
-  private static let mostSameFaults = 2
 
   func deviceIsReady(_ link: DeviceLink, isRestart: Bool) {
     if isRestart {
@@ -217,6 +228,9 @@ public final class Machine: Sendable {
           guard let source = rest.popFirst() else {
             throw ProtocolError("a ROM was claimed without its file")
           }
+          guard try source.kind() == Self.regularFile else {
+            throw ProtocolError("a ROM is not a regular file")
+          }
           // A file that is cut short meanwhile gives zeroes, not a fault.
           mapping.copy(try source.read(Int(claim.byteCount), at: 0), to: 0)
         }
@@ -243,6 +257,9 @@ public final class Machine: Sendable {
       throw ProtocolError("\(error)")
     }
   }
+
+  /// S_IFREG: reading anything else may wait for ever.
+  private static let regularFile: UInt32 = 0o100000
 
   func move(_ link: DeviceLink, _ message: MoveRegion) throws(ProtocolError) {
     try change { board throws(ProtocolError) in try board.move(link, message) }
@@ -286,9 +303,12 @@ public final class Machine: Sendable {
   /// Changes the board and gives every vCPU the result.
   func change(_ body: (inout Board) throws(ProtocolError) -> Void) throws(ProtocolError) {
     let problem = board.withLock { board -> ProtocolError? in
+      let before = board
       do throws(ProtocolError) {
         try body(&board)
       } catch {
+        // What was done half is undone.
+        board = before
         return error
       }
       do throws(KVMError) {
@@ -316,15 +336,17 @@ public final class Machine: Sendable {
 
   /// Makes every vCPU park, and waits until all have.
   ///
-  /// Returns whether all did in time; one that waits for a device may not.
+  /// One that waits for a device runs no guest code either, and counts unless `strictly`.
+  /// Returns whether all did in time.
   @discardableResult
-  func park(timeout: UInt64 = 10_000_000_000) -> Bool {
+  func park(timeout: UInt64 = 10_000_000_000, strictly: Bool = false) -> Bool {
     mode.value = Mode.park
     for vcpu in vcpus { vcpu.kick() }
     let end = HostClock.monotonic() + timeout
     while true {
       let count = parked.value
-      guard count < UInt32(vcpus.count) else { return true }
+      let held = strictly ? 0 : waiting.load(ordering: .sequentiallyConsistent)
+      guard count + held < UInt32(vcpus.count) else { return true }
       guard HostClock.monotonic() < end else { return false }
       parked.wait(while: count, timeout: 10_000_000)
       for vcpu in vcpus { vcpu.kick() }
@@ -338,7 +360,18 @@ public final class Machine: Sendable {
       $0.state = "running"
       $0.reason = ""
     }
+    release()
+  }
+
+  /// Lets the vCPUs go, and waits until none counts as parked any more.
+  private func release() {
     mode.value = Mode.run
+    let end = HostClock.monotonic() + 1_000_000_000
+    while HostClock.monotonic() < end {
+      let count = parked.value
+      guard count > 0 else { return }
+      parked.wait(while: count, timeout: 10_000_000)
+    }
   }
 
   /// Holds the vCPUs and the clock.
@@ -362,13 +395,11 @@ public final class Machine: Sendable {
 
   /// Brings the whole machine up again as new.
   func reset() throws(KVMError) {
-    park()
-    for link in links where link.status == .up {
-      if link.ask(.reset, Empty(), timeout: 5_000_000_000) == nil {
-        fault(link, .deadline, "no reply to a reset")
-      }
-      link.resetWindows()
-    }
+    let isRunning = progress.withLock { $0.state == "running" }
+    abandoning.store(true, ordering: .sequentiallyConsistent)
+    defer { abandoning.store(false, ordering: .sequentiallyConsistent) }
+    park(strictly: true)
+    for link in links { link.reset(self) }
     do throws(ProtocolError) {
       try change { board throws(ProtocolError) in board.reset() }
     } catch {
@@ -376,11 +407,13 @@ public final class Machine: Sendable {
     }
     try vm.setChipState(initialChips)
     for (vcpu, state) in zip(vcpus, initialStates) { _ = try vcpu.setState(state) }
-    mode.value = Mode.run
+    abandoning.store(false, ordering: .sequentiallyConsistent)
+    if isRunning { release() }
   }
 
   /// Ends the devices in an orderly way; what they hold is on the host afterwards.
   func quit() {
+    guard !isEnding else { return }
     park(timeout: 2_000_000_000)
     ending.store(true, ordering: .sequentiallyConsistent)
     mode.value = Mode.end

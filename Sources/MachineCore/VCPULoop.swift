@@ -130,6 +130,10 @@ struct VCPULoop {
     guard number != 0 else { return nil }
     let region = bus.portRegions[Int(number) - 1]
     guard Int(port - region.base) + width.byteCount <= Int(region.count) else { return nil }
+    // Where regions overlap, a part of this one may belong to another.
+    for lane in 1..<max(2, width.byteCount) where lane < width.byteCount {
+      guard bus.ports[Int(port) + lane] == number else { return nil }
+    }
     return region
   }
 
@@ -252,6 +256,7 @@ struct VCPULoop {
     var device: (RegionTarget, UInt8)?
     var needsRebuild = false
     var reset = false
+    var stopped: (DeviceLink, UInt8)?
     machine.board.withLock { board in
       guard let target = board.mechanism.target(at: offset, width: width), target.bus == 0 else {
         return
@@ -270,8 +275,12 @@ struct VCPULoop {
         return
       }
       let change = board.functions[index].space.write(word, at: target.offset, width: width)
+      if change.contains(.command), !board.functions[index].space.isBusMaster {
+        stopped = (board.functions[index].link, devfn)
+      }
       needsRebuild = !change.isDisjoint(with: [.command, .baseAddress])
     }
+    if let (link, devfn) = stopped { link.closeWindows(of: devfn) }
     if needsRebuild {
       do throws(ProtocolError) {
         try machine.change { _ throws(ProtocolError) in }
