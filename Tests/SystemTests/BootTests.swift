@@ -52,6 +52,14 @@ extension SystemTests {
       #expect(try machine.shows("hello-4711"))
       try machine.type("ls\r")
       #expect(machine.hasSent("(hd0,msdos1)"), "\(machine.serial.suffix(500))")
+      // New processes of all devices serve the same shell.
+      for role in RunningMachine.roles.dropFirst() { try machine.killDevice(role) }
+      try machine.type("echo again-$answer\r")
+      #expect(machine.hasSent("again-4711"), "\(machine.errors)")
+      #expect(try machine.shows("again-4711"))
+      let before = machine.serial.components(separatedBy: "grub.cfg").count
+      try machine.type("ls (hd0,msdos1)/boot/grub\r")
+      #expect(machine.hasSent("grub.cfg", times: before), "\(machine.serial.suffix(500))")
       let stopped = try machine.control(["stop"])
       #expect(stopped.code == 0)
       #expect(machine.exitCode(20) == 0)

@@ -86,9 +86,12 @@ extension SystemTests {
         kills += 1
       }
       #expect(machine.exitCode(20) == 2, "\(machine.errors)")
+      // Too often within ten seconds, or again and again before it could answer.
       #expect(
-        machine.errors.contains("vmlaunch: \(role) failed more than 5 times"), "\(machine.errors)")
-      #expect(kills >= 6)
+        machine.errors.contains("vmlaunch: \(role) failed more than 5 times")
+          || machine.errors.contains("vmlaunch: \(role) failed again and again"),
+        "\(machine.errors)")
+      #expect((3...7).contains(kills))
       try expectNothingLeft(machine)
     }
 
@@ -155,12 +158,8 @@ extension SystemTests {
       let machine = try RunningMachine(
         MachineFile(firmware: try scratch.assemble("breakpoint")), in: scratch)
       defer { machine.end() }
-      guard let code = machine.exitCode(10) else {
-        // With hardware virtualisation the breakpoint is the guest's own affair: its interrupt
-        // table is the real mode's, so what follows is a triple fault or a guest that runs on.
-        return
-      }
-      #expect(code == 2)
+      // With hardware virtualisation it is a fault through the real mode's table, three times.
+      #expect(machine.exitCode() == 2)
       let errors = machine.errors
       #expect(errors.contains("internal error") || errors.contains("triple fault"), "\(errors)")
       #expect(errors.contains("RBX=00000000b0a710ad"), "\(errors)")

@@ -47,17 +47,17 @@ extension SystemTests {
     private static let expected: [String: Holdings] = [
       "vmcore": Holdings(
         files: [
-          "/dev/null": 1, "pipe": 2, "socket": 6, "/dev/kvm": 1, "file idle.bin": 1,
+          "/dev/null": 1, "pipe": 2, "socket": 6, "/dev/kvm": 1,
           "memory state-piix": 1, "memory state-ide": 1, "memory state-serial": 1,
           "memory state-vga": 1, "memory guest-ram": 1, "memory clock": 1,
           "memory piix-lane": 1, "memory ide-lane": 1, "memory serial-lane": 1,
           "memory vga-lane": 1, "memory piix-bounce": 1, "memory ide-bounce": 1,
           "memory vga-memory": 2, "anon_inode kvm-vm": 1, "anon_inode kvm-vcpu": 1,
-          "anon_inode [eventfd]": 9,
+          "anon_inode [eventfd]": 13,
         ],
         memory: [
           "gate", "vga-memory", "piix-lane", "ide-lane", "serial-lane", "vga-lane", "piix-bounce",
-          "ide-bounce", "guest-ram", "firmware", "clock",
+          "ide-bounce", "guest-ram", "firmware", "clock", "flight",
         ]),
       "vmdev-piix": Holdings(
         files: [
@@ -112,22 +112,13 @@ extension SystemTests {
         // The core closes what this test's questions needed.
         _ = try eventually(5) {
           try ProcessAudit(pid: pid).files.count { $0.target.hasPrefix("socket:") }
-            <= (role == "vmcore" ? (restarted ? 10 : 6) : 2)
+            <= (role == "vmcore" ? 6 : 2)
         }
         let audit = try ProcessAudit(pid: pid)
         let expected = try #require(Self.expected[role])
         let files = Dictionary(
           audit.files.map { (kind($0.target, scratch), 1) }, uniquingKeysWith: +)
-        if restarted, role == "vmcore" {
-          // It may keep one channel of each device's predecessor, and nothing else.
-          var others = files
-          let sockets = others["socket"].map { min($0, 6) }
-          #expect(files["socket"].map { $0 <= 10 } == true)
-          others["socket"] = sockets
-          #expect(others == expected.files)
-        } else {
-          #expect(files == expected.files, "\(role)")
-        }
+        #expect(files == expected.files, "\(role)")
         #expect(memory(audit) == expected.memory, "\(role)")
         #expect(!audit.hasWritableCode, "\(role)")
         if role != "vmcore" {
