@@ -57,17 +57,17 @@ struct SerialEndpoint: DeviceEndpoint {
   mutating func read(region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices)
     -> UInt64
   {
-    guard Int(region) < backends.count else { return width.floating }
-    return ports.uarts[Int(region)].read(
-      at: UInt16(truncatingIfNeeded: offset), width: width, now: services.now)
+    guard Int(region) < backends.count, let offset = UInt16(exactly: offset) else {
+      return width.floating
+    }
+    return ports.uarts[Int(region)].read(at: offset, width: width, now: services.now)
   }
 
   mutating func write(
     _ value: UInt64, region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
   ) {
-    guard Int(region) < backends.count else { return }
-    ports.uarts[Int(region)].write(
-      value, at: UInt16(truncatingIfNeeded: offset), width: width, now: services.now)
+    guard Int(region) < backends.count, let offset = UInt16(exactly: offset) else { return }
+    ports.uarts[Int(region)].write(value, at: offset, width: width, now: services.now)
   }
 
   // MARK: - Events
@@ -134,7 +134,11 @@ struct SerialEndpoint: DeviceEndpoint {
     while ports.uarts.indices.contains(where: { ports.uarts[$0].hasOutgoing }),
       HostClock.monotonic() < end
     {
-      if !pump(services) { HostClock.sleep(2_000_000) }
+      if !pump(services) {
+        HostClock.sleep(2_000_000)
+        // Nobody looks at the watcher's news any more.
+        for index in backends.indices { backends[index].tryAgain() }
+      }
     }
   }
 
