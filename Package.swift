@@ -149,5 +149,12 @@ let package = Package(
       name: "fake-child", dependencies: ["DeviceProtocol", "LinuxSystem"],
       path: "Tests/FakeChild", swiftSettings: settings),
     tests("ImportRulesTests", []),
+    tests(
+      "SystemTests",
+      [
+        "LinuxSystem", "DeviceProtocol", "Monitor", "Sandbox", "KVM", "vmlaunch", "vmcore",
+        "vmdev-piix",
+        "vmdev-ide", "vmdev-serial", "vmdev-vga", "vmctl",
+      ], exclude: ["Guests"]),
   ]
 )
