@@ -167,11 +167,11 @@ int bh_seqpacket_listen(const char *path, int mode) {
   return result;
 }
 
-int bh_seqpacket_connect(const char *path) {
+int bh_seqpacket_connect(const char *path, int flags) {
   struct sockaddr_un address;
   int result = address_of(path, &address);
   if (result < 0) return result;
-  int fd = RESULT(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  int fd = RESULT(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
   if (fd < 0) return fd;
   result = RESULT(connect(fd, (struct sockaddr *)&address, sizeof address));
   if (result >= 0) return fd;

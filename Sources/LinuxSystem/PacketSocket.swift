@@ -46,9 +46,14 @@ public final class PacketSocket: Sendable {
   }
 
   /// Connects to a listening socket at a path.
-  public static func connect(_ path: String) throws(SystemError) -> PacketSocket {
+  ///
+  /// With `wait` false neither this call nor later ones on the socket wait; EAGAIN says that as
+  /// many connections as there may be have not been accepted yet.
+  public static func connect(_ path: String, wait: Bool = true) throws(SystemError)
+    -> PacketSocket
+  {
     // SAFETY: the path is a NUL-terminated copy that outlives the call.
-    let raw = unsafe bh_seqpacket_connect(path)
+    let raw = unsafe bh_seqpacket_connect(path, wait ? 0 : 0x800 /* SOCK_NONBLOCK */)
     return PacketSocket(Descriptor(owning: try SystemError.check("connect \(path)", raw)))
   }
 

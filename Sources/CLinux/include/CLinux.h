@@ -56,7 +56,7 @@ int bh_ofd_lock_test(int fd, short type, int64_t start, int64_t length);  // 1 w
 // Sockets of type SOCK_SEQPACKET, with descriptors by SCM_RIGHTS.
 int bh_seqpacket_pair(int pair[_Nonnull 2]);
 int bh_seqpacket_listen(const char *_Nonnull path, int mode);
-int bh_seqpacket_connect(const char *_Nonnull path);
+int bh_seqpacket_connect(const char *_Nonnull path, int flags);  // SOCK_NONBLOCK or none
 int bh_accept(int fd);
 int64_t bh_send(int fd, const void *_Nullable bytes, size_t count, const int *_Nullable fds,
                 size_t fd_count, int flags);
