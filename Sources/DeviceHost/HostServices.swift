@@ -24,13 +24,13 @@ public final class HostServices {
   /// Requests from the core that came while a reply was awaited.
   var deferred: [Packet] = []
   private var nextSequence: UInt32 = 1
+  private var refusals = 0
 
   struct Line {
     var event: Descriptor
     /// Readable when the guest has ended a level interrupt.
     var ended: Descriptor?
     var source: Int
-    var isHigh = false
   }
 
   private var levels: [Bool]
@@ -146,7 +146,9 @@ public final class HostServices {
     } catch {
       switch error {
       case .refused(let refusal):
-        Log.line("the core refused \(request): \(refusal)")
+        // A guest can provoke this at will; the operator is told a few times.
+        refusals += 1
+        if refusals <= 20 { Log.line("the core refused \(request): \(refusal)") }
         return nil
       default:
         DeviceProcess.end("\(error)")

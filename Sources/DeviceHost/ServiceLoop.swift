@@ -60,8 +60,8 @@ struct ServiceLoop {
     services.lane.markAwake()
     endpoint.restored(services)
     commit(&endpoint)
-    services.lane.setTail(tail)
     endpoint.publish(services)
+    services.lane.setTail(tail)
     // What was done but not yet answered when the predecessor died is only answered now.
     for slot in 0..<slots
     where services.lane.isRequested(slot) && services.lane.sequence(slot) == sequences[slot] {

@@ -149,9 +149,11 @@ public final class CoreLane: Sendable {
   /// Returns a mirrored register's value, or `nil` when the device must be asked.
   @inline(__always)
   public func mirrored(_ entry: Int, head: UInt32) -> UInt32? {
+    // In this order: a device publishes the value first and says then that the ring is done.
+    let isDrained = isDrained(head: head)
     let word = memory.acquire64(at: LaneLayout.registersOffset + 8 * entry)
     guard word & LaneLayout.entryValid != 0 else { return nil }
-    guard word & LaneLayout.entryValidWithPosts != 0 || isDrained(head: head) else { return nil }
+    guard word & LaneLayout.entryValidWithPosts != 0 || isDrained else { return nil }
     return UInt32(truncatingIfNeeded: word >> 32)
   }
 }

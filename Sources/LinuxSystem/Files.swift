@@ -120,8 +120,21 @@ public enum Files {
     return (reading, writing)
   }
 
-  /// Returns a second descriptor of one of this process's standard streams, 0 to 2.
+  /// Returns a descriptor of what one of this process's standard streams, 0 to 2, leads to.
+  ///
+  /// Where it can be opened anew, it is: so that its flags (O_NONBLOCK) are not those of the
+  /// description that the caller's shell goes on with. A socket cannot; it is shared.
   public static func standardStream(_ number: Int32) throws(SystemError) -> Descriptor {
+    let flags = number == 0 ? O_RDONLY : O_WRONLY
+    if let shared = try? duplicate(number), !shared.isRegularFile,
+      let own = try? Descriptor.open("/proc/self/fd/\(number)", flags | O_NOCTTY)
+    {
+      return own
+    }
+    return try duplicate(number)
+  }
+
+  private static func duplicate(_ number: Int32) throws(SystemError) -> Descriptor {
     Descriptor(
       owning: try SystemError.check(
         "fcntl(F_DUPFD_CLOEXEC)", bh_fcntl(number, F_DUPFD_CLOEXEC, 3)))

@@ -178,6 +178,15 @@ struct Board {
 
   // MARK: - Snapshots
 
+  /// The port regions of some claims, where they decode now.
+  private func regions(_ belongs: (PortClaim) -> Bool) -> [BusSnapshot.PortRegion] {
+    ports.filter { belongs($0.claim) }.compactMap { port in
+      port.base.map {
+        BusSnapshot.PortRegion(base: $0, count: port.claim.count, target: port.target)
+      }
+    }
+  }
+
   /// Applies the registers to the memory slots and gives out a new snapshot.
   mutating func rebuild() throws(KVMError) -> BusSnapshot {
     var portRegions: [BusSnapshot.PortRegion] = []
@@ -185,12 +194,8 @@ struct Board {
       BusSnapshot.MemoryRegion(
         base: $0.claim.base, byteCount: $0.claim.byteCount, target: $0.target)
     }
-    // Fixed regions come first: what the guest moves onto them does not hide them.
-    for port in ports.sorted(by: { !$0.claim.isMovable && $1.claim.isMovable }) {
-      guard let base = port.base else { continue }
-      portRegions.append(
-        BusSnapshot.PortRegion(base: base, count: port.claim.count, target: port.target))
-    }
+    // Fixed regions come first, then BARs: what a device moves onto them does not hide them.
+    portRegions += regions { !$0.isMovable }
     map.segments = (0..<MemoryMap.segmentCount).map {
       let segment = bridge.segment($0)
       return MemoryMap.Segment(readsRAM: segment.readsDRAM, writesRAM: segment.writesDRAM)
@@ -220,6 +225,7 @@ struct Board {
         }
       }
     }
+    portRegions += regions { $0.isMovable }
     try slots.apply(map)
     generation &+= 1
     return BusSnapshot(

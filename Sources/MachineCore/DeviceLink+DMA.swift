@@ -133,7 +133,7 @@ extension DeviceLink {
       if ask(.reset, Empty(), timeout: 5_000_000_000) != nil { break }
       machine.fault(self, process, .deadline, "no reply to a reset")
     }
-    isResetDue.store(state.withLock { $0.isResetDue }, ordering: .releasing)
+    state.withLock { isResetDue.store($0.isResetDue, ordering: .releasing) }
     clearSlots()
   }
 }

@@ -133,7 +133,12 @@ extension DeviceLink {
         slots: UInt16(lane.slotCount), isRestart: isRestart,
         stateByteCount: settings.stateByteCount), granted())
 
-    let third = try receive(channel, process, timeout: Self.patience)
+    // A successor may have to finish what its state says was under way, before it serves.
+    var third = try receive(channel, process, timeout: Self.patience)
+    while isRestart, third.header.request != Request.ready.rawValue {
+      try obey(third, channel, machine)
+      third = try receive(channel, process, timeout: Self.patience)
+    }
     guard third.header.request == Request.ready.rawValue else {
       throw .broken(ProtocolError("the third message is not ready"))
     }
@@ -168,8 +173,10 @@ extension DeviceLink {
       try obey(packet, channel, machine)
     }
     clearSlots()
-    state.withLock { $0.isResetDue = false }
-    isResetDue.store(false, ordering: .releasing)
+    state.withLock {
+      $0.isResetDue = false
+      isResetDue.store(false, ordering: .releasing)
+    }
   }
 
   /// How long a device may take between the messages of the handshake.

@@ -217,7 +217,10 @@ public final class Machine: Sendable {
         current.withLock { $0 = snapshot }
         generation.store(snapshot.generation, ordering: .releasing)
       } catch {
-        return ProtocolError("the memory map could not be changed: \(error)")
+        // Some of the slots are changed and some are not: there is no going on from here.
+        let reason = "the memory map could not be changed: \(error)"
+        post(.end(code: 2, reason: reason))
+        return ProtocolError(reason)
       }
       return nil
     }

@@ -74,7 +74,10 @@ struct VCPULoop {
       machine.tripleFault(cpu.slot, registers)
       idle()
     case .internalError(let suberror):
-      // The memory slots changed under an instruction fetch: it works the second time.
+      // The memory slots changed under an instruction fetch, or are being changed: once that is
+      // done, it works the second time.
+      machine.board.withLock { _ in }
+      machine.snapshot(&bus)
       if generation != bus.generation, retried != bus.generation {
         retried = bus.generation
         return

@@ -93,7 +93,7 @@ struct SerialBackend: DeviceState {
 
   mutating func watch(_ watcher: Watcher) {
     guard kind == .streams || kind == .duplex else { return }
-    if let input { inputSource = watcher.add(input, .readable) }
+    if let input { inputSource = watcher.add(input, .readable, isOn: false) }
     if let output { outputSource = watcher.add(output, .writable, isOn: false) }
   }
 
@@ -105,7 +105,9 @@ struct SerialBackend: DeviceState {
 
   mutating func ready(_ sources: UInt64) {
     if outputSource >= 0, sources & 1 << UInt64(outputSource) != 0 { isBlocked = false }
-    guard inputSource >= 0, sources & 1 << UInt64(inputSource) != 0, let input else { return }
+    guard inputSource >= 0, sources & 1 << UInt64(inputSource) != 0, let input,
+      waiting.count < Self.mostInput
+    else { return }
     do throws(SystemError) {
       let bytes = try input.read(Self.mostInput - waiting.count)
       waiting += bytes
@@ -114,6 +116,14 @@ struct SerialBackend: DeviceState {
     } catch {
       if !error.isNotReady && !error.isInterrupted { self.input = nil }
     }
+  }
+
+  /// Looks whether the output takes more, for a loop in which nothing watches it.
+  mutating func lookAtOutput() {
+    guard isBlocked, let output else { return }
+    var poller = Poller()
+    poller.add(output, .writable)
+    if let count = try? poller.wait(timeout: 2_000_000), count > 0 { isBlocked = false }
   }
 
   /// Takes the next byte of input.

@@ -134,7 +134,8 @@ struct SerialEndpoint: DeviceEndpoint {
     while ports.uarts.indices.contains(where: { ports.uarts[$0].hasOutgoing }),
       HostClock.monotonic() < end
     {
-      if !pump(services) { HostClock.sleep(2_000_000) }
+      guard !pump(services) else { continue }
+      for index in backends.indices { backends[index].lookAtOutput() }
     }
   }
 
