@@ -140,6 +140,12 @@ let package = Package(
       ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
     tests(
+      "PlanTests",
+      [
+        "MachineFile", "DeviceHost", "DeviceProtocol", "LinuxSystem", "IDE", "vmdev-piix",
+        "vmdev-ide", "vmdev-serial", "vmdev-vga",
+      ]),
+    tests(
       "SupervisorTests",
       [
         "Supervisor", "MachineFile", "LinuxSystem", "DeviceProtocol", "Monitor", "PS2", "vmlaunch",

@@ -126,10 +126,6 @@ int64_t bh_splice(int from, int to, size_t count, unsigned flags) {
   return RESULT(splice(from, NULL, to, NULL, count, flags));
 }
 
-int bh_fallocate(int fd, int mode, int64_t offset, int64_t length) {
-  return RESULT(fallocate(fd, mode, offset, length));
-}
-
 int bh_ofd_lock(int fd, short type, int64_t start, int64_t length) {
   struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
   return RESULT(fcntl(fd, F_OFD_SETLK, &lock));
@@ -228,15 +224,6 @@ int64_t bh_receive(int fd, void *bytes, size_t count, int *fds, size_t *fd_count
   }
   if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) *truncated = 1;
   return got;
-}
-
-int bh_peer_credentials(int fd, pid_t *pid, uid_t *uid) {
-  struct ucred credentials;
-  socklen_t length = sizeof credentials;
-  int result = RESULT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length));
-  *pid = credentials.pid;
-  *uid = credentials.uid;
-  return result;
 }
 
 int64_t bh_monotonic_ns(void) {

@@ -107,13 +107,4 @@ public final class PacketSocket: Sendable {
       bytes: bytes, descriptors: numbers.prefix(fdCount).map { Descriptor(owning: $0) },
       isTruncated: truncated != 0)
   }
-
-  /// The process and user at the other end, as the kernel saw them on connect.
-  public func peer() throws(SystemError) -> (process: Int32, user: UInt32) {
-    var pid: pid_t = 0
-    var uid: uid_t = 0
-    // SAFETY: the call fills the two values.
-    _ = try SystemError.check("getsockopt", unsafe bh_peer_credentials(descriptor.raw, &pid, &uid))
-    return (pid, uid)
-  }
 }
