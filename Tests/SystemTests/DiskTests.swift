@@ -111,7 +111,7 @@ extension SystemTests {
       #expect(machine.hasSent("disk\n"), "\(machine.errors)")
       for dots in [5, 25, 45, 65] {
         #expect(
-          eventually(60) { machine.serialBytes.count { $0 == UInt8(ascii: ".") } >= dots },
+          machine.waits(60) { machine.serialBytes.count { $0 == UInt8(ascii: ".") } >= dots },
           "\(machine.errors)")
         try machine.killDevice("vmdev-ide")
       }
