@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -71,6 +72,8 @@ int bh_set_affinity(uint64_t mask) {
 int bh_close_range(unsigned first, unsigned last) {
   return RESULT((int)syscall(SYS_close_range, first, last, 0));
 }
+
+int bh_use_one_heap(void) { return mallopt(M_ARENA_MAX, 1) == 1 ? 0 : -EINVAL; }
 
 int bh_ignore_signal(int signal) {
   struct sigaction action = {.sa_handler = SIG_IGN};
