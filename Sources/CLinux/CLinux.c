@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -74,6 +75,22 @@ int bh_close_range(unsigned first, unsigned last) {
 }
 
 int bh_use_one_heap(void) { return mallopt(M_ARENA_MAX, 1) == 1 ? 0 : -EINVAL; }
+
+// The executable itself comes first; libraries are shared with other processes.
+static int forget_code(struct dl_phdr_info *info, size_t size, void *unused) {
+  (void)size, (void)unused;
+  const uintptr_t page = 4095;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+    if (part->p_type != PT_LOAD || (part->p_flags & (PF_X | PF_W)) != PF_X) continue;
+    uintptr_t start = (info->dlpi_addr + part->p_vaddr + page) & ~page;
+    uintptr_t end = (info->dlpi_addr + part->p_vaddr + part->p_filesz) & ~page;
+    if (start < end) madvise((void *)start, end - start, MADV_DONTNEED);
+  }
+  return 1;
+}
+
+void bh_forget_code(void) { dl_iterate_phdr(forget_code, NULL); }
 
 int bh_ignore_signal(int signal) {
   struct sigaction action = {.sa_handler = SIG_IGN};

@@ -105,6 +105,7 @@ public struct DeviceServer {
         try loop.begin(&endpoint)
       }
       try setup.core.request(.ready, Empty())
+      ThisProcess.forgetStartCode()
       loop.run(&endpoint)
     } catch {
       DeviceProcess.end("\(error)")

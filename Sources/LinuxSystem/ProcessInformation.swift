@@ -26,6 +26,11 @@ public enum ThisProcess {
     _ = try SystemError.check("mallopt(M_ARENA_MAX)", bh_use_one_heap())
   }
 
+  /// Unmaps the pages of this program's code; those that are used again come back by themselves.
+  ///
+  /// Called when a process has started: most of what it has run until then it never runs again.
+  public static func forgetStartCode() { bh_forget_code() }
+
   /// Ends the process at once, running no exit handlers.
   public static func exit(_ code: Int32) -> Never { _exit(code) }
 }

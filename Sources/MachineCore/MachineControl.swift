@@ -62,6 +62,7 @@ public final class MachineControl {
     guard !isStarted, machine.links.allSatisfy({ $0.status == .up }) else { return }
     isStarted = true
     machine.run()
+    ThisProcess.forgetStartCode()
   }
 
   private func reset(_ reason: String) {

@@ -122,6 +122,7 @@ extension Supervisor {
   private func take(report: IsolationMessage, from child: Child) throws(ProtocolError) {
     guard !child.hasReported else { throw ProtocolError("a second report") }
     child.hasReported = true
+    defer { if children.allSatisfy(\.hasReported) { ThisProcess.forgetStartCode() } }
     say("\(child.role.executable): isolation: \(VisibleText.escape(report.summary))")
     let missing = String(decoding: report.missing, as: UTF8.self)
     for line in missing.split(separator: "\n").prefix(16) {

@@ -36,6 +36,7 @@ int bh_prctl(int option, unsigned long a2, unsigned long a3, unsigned long a4, u
 int bh_set_thread_name(const char *_Nonnull name);
 int bh_set_affinity(uint64_t mask);
 int bh_close_range(unsigned first, unsigned last);
+void bh_forget_code(void);  // unmaps pages of the executable's code; they come back when used
 int bh_use_one_heap(void);  // for all threads; before the second one starts
 int bh_ignore_signal(int signal);
 int bh_interrupt_signal(int signal);  // installs a handler that does nothing, without SA_RESTART
