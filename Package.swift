@@ -105,16 +105,22 @@ let package = Package(
 
     // Tests.
     tests("LinuxSystemTests", ["LinuxSystem"]),
-    tests("DeviceModelTests", ["DeviceModel"]),
-    tests("DeviceProtocolTests", ["DeviceProtocol"]),
+    .target(
+      name: "ModelTestSupport", dependencies: ["DeviceModel"], path: "Tests/ModelTestSupport",
+      swiftSettings: settings),
+    tests("DeviceModelTests", ["DeviceModel", "ModelTestSupport"]),
+    .target(
+      name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport",
+      swiftSettings: settings),
+    tests("DeviceProtocolTests", ["DeviceProtocol", "LinuxSystem", "DeviceModel", "TestSupport"]),
     tests("BlockImageTests", ["BlockImage"]),
     tests("PictureTests", ["Picture"]),
-    tests("PCITests", ["PCI", "DeviceModel"]),
-    tests("SerialTests", ["Serial", "DeviceModel"]),
-    tests("PS2Tests", ["PS2", "DeviceModel"]),
-    tests("PIIXTests", ["PIIX", "DeviceModel"]),
-    tests("IDETests", ["IDE", "DeviceModel"]),
-    tests("VGATests", ["VGA", "DeviceModel"]),
+    tests("PCITests", ["PCI", "DeviceModel", "ModelTestSupport"]),
+    tests("SerialTests", ["Serial", "DeviceModel", "ModelTestSupport"]),
+    tests("PS2Tests", ["PS2", "DeviceModel", "ModelTestSupport"]),
+    tests("PIIXTests", ["PIIX", "DeviceModel", "ModelTestSupport"]),
+    tests("IDETests", ["IDE", "DeviceModel", "ModelTestSupport"]),
+    tests("VGATests", ["VGA", "DeviceModel", "ModelTestSupport"]),
     tests("SandboxTests", ["Sandbox", "LinuxSystem", "sandbox-probe"]),
     .executableTarget(
       name: "sandbox-probe", dependencies: ["Sandbox", "LinuxSystem", "CSandboxProbe"],
@@ -127,7 +133,11 @@ let package = Package(
         "vmdev-piix", "vmdev-vga",
       ]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
-    tests("MachineCoreTests", ["MachineCore"]),
+    tests(
+      "MachineCoreTests",
+      [
+        "MachineCore", "DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "TestSupport",
+      ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
     tests(
       "SupervisorTests",
@@ -139,5 +149,12 @@ let package = Package(
       name: "fake-child", dependencies: ["DeviceProtocol", "LinuxSystem"],
       path: "Tests/FakeChild", swiftSettings: settings),
     tests("ImportRulesTests", []),
+    tests(
+      "SystemTests",
+      [
+        "LinuxSystem", "DeviceProtocol", "Monitor", "Sandbox", "KVM", "vmlaunch", "vmcore",
+        "vmdev-piix",
+        "vmdev-ide", "vmdev-serial", "vmdev-vga", "vmctl",
+      ], exclude: ["Guests"]),
   ]
 )

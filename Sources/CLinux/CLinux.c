@@ -74,7 +74,7 @@ int bh_close_range(unsigned first, unsigned last) {
   return RESULT((int)syscall(SYS_close_range, first, last, 0));
 }
 
-int bh_use_one_heap(void) { return mallopt(M_ARENA_MAX, 1) == 1 ? 0 : -EINVAL; }
+int bh_use_one_arena(void) { return mallopt(M_ARENA_MAX, 1) == 1 ? 0 : -EINVAL; }
 
 // The executable itself comes first; libraries are shared with other processes.
 static int forget_code(struct dl_phdr_info *info, size_t size, void *unused) {

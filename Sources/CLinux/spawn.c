@@ -107,9 +107,11 @@ static _Noreturn void child(const struct bh_spawn_request *r, int release, int r
 
   // After the last change of identity, which clears it. If the parent went before this line,
   // its end of the pipe is closed: nobody else holds one.
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) give_up(report, BH_SPAWN_DEATH_SIGNAL);
-  struct pollfd parent = {.fd = waiting};
-  if (poll(&parent, 1, 0) > 0 && (parent.revents & POLLHUP)) _exit(126);
+  if (!r->outlives_parent) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) give_up(report, BH_SPAWN_DEATH_SIGNAL);
+    struct pollfd parent = {.fd = waiting};
+    if (poll(&parent, 1, 0) > 0 && (parent.revents & POLLHUP)) _exit(126);
+  }
 
   unsigned long none = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);

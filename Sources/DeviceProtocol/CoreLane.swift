@@ -38,6 +38,14 @@ public final class CoreLane: Sendable {
   ///
   /// - Precondition: the slot is idle; only its vCPU's thread uses it.
   public func submit(_ access: LaneAccess, slot: Int, sequence: UInt32) {
+    putFields(access, slot: slot, sequence: sequence)
+    let at = LaneLayout.slot(slot)
+    memory.store(UInt32(0), at: at + LaneLayout.slotReplyItems)
+    memory.release32(SlotState.requested, at: at + LaneLayout.slotState)
+    bumpDoorbell()
+  }
+
+  private func putFields(_ access: LaneAccess, slot: Int, sequence: UInt32) {
     let at = LaneLayout.slot(slot)
     memory.store(access.operation.rawValue, at: at + LaneLayout.slotOperation)
     memory.store(access.width, at: at + LaneLayout.slotWidth)
@@ -48,9 +56,6 @@ public final class CoreLane: Sendable {
     memory.store(sequence, at: at + LaneLayout.slotSequence)
     memory.store(access.descriptorBytes, at: at + LaneLayout.slotDescriptorBytes)
     memory.store(access.window, at: at + LaneLayout.slotWindow)
-    memory.store(UInt32(0), at: at + LaneLayout.slotReplyItems)
-    memory.release32(SlotState.requested, at: at + LaneLayout.slotState)
-    bumpDoorbell()
   }
 
   /// Whether the reply is there.
@@ -79,6 +84,33 @@ public final class CoreLane: Sendable {
   /// Takes a request back that nobody will answer.
   public func abandon(_ slot: Int) {
     memory.release32(SlotState.idle, at: LaneLayout.slot(slot) + LaneLayout.slotState)
+  }
+
+  /// Whether a slot with a request holds something else than a request or its reply.
+  public func isGarbled(_ slot: Int) -> Bool {
+    let state = memory.acquire32(at: LaneLayout.slot(slot) + LaneLayout.slotState)
+    return state != SlotState.requested && state != SlotState.answered
+  }
+
+  /// Writes a request's fields again, for a successor, whatever was written over them.
+  ///
+  /// The reply that may be prepared in the slot stays as it is.
+  ///
+  /// - Precondition: `access` and `sequence` are those of the slot's last ``submit``.
+  public func restate(_ access: LaneAccess, slot: Int, sequence: UInt32) {
+    putFields(access, slot: slot, sequence: sequence)
+    guard isGarbled(slot) else { return }
+    memory.release32(
+      SlotState.requested, at: LaneLayout.slot(slot) + LaneLayout.slotState)
+    bumpDoorbell()
+  }
+
+  /// Writes the header and the ring's head again, for a successor.
+  public func renew(head: UInt32) {
+    memory.store(LaneLayout.magic, at: LaneLayout.magicOffset)
+    memory.store(LaneLayout.version, at: LaneLayout.versionOffset)
+    memory.store(UInt32(slotCount), at: LaneLayout.slotCountOffset)
+    memory.storeSequential32(head, at: LaneLayout.headOffset)
   }
 
   /// The slot's block: where it begins in ``blockMemory``.

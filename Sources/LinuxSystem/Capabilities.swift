@@ -30,6 +30,15 @@ public enum Privileges {
     }
   }
 
+  /// Empties the three sets but for the right to files of other users (CAP_DAC_OVERRIDE), which
+  /// stays if it is there.
+  public static func dropAllButFileAccess() throws(SystemError) {
+    let kept = CAPNG_EFFECTIVE.rawValue | CAPNG_PERMITTED.rawValue
+    capng_clear(CAPNG_SELECT_CAPS)
+    capng_update(CAPNG_ADD, capng_type_t(rawValue: kept), 1 /* CAP_DAC_OVERRIDE */)
+    if capng_apply(CAPNG_SELECT_CAPS) != 0 { try dropAll() }
+  }
+
   /// Makes exec give no privilege that the process does not have (PR_SET_NO_NEW_PRIVS).
   public static func refuseNew() throws(SystemError) {
     _ = try SystemError.check("prctl(PR_SET_NO_NEW_PRIVS)", bh_prctl(38, 1, 0, 0, 0))

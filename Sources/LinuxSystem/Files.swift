@@ -17,6 +17,17 @@ public struct OpenMode: OptionSet, Sendable {
   public static let noLink = OpenMode(rawValue: O_NOFOLLOW)
   public static let noWait = OpenMode(rawValue: O_NONBLOCK)
   public static let noTerminal = OpenMode(rawValue: O_NOCTTY)
+  /// Only the file's place: it can neither be read nor written, and may be of any kind.
+  public static let placeOnly = OpenMode(rawValue: 0o10000000 /* O_PATH */)
+}
+
+/// Which file it is, whatever it is called.
+///
+/// The kernel gives the numbers of a file that is gone to a new one; they mean the same file
+/// only as long as a descriptor keeps it.
+public struct FileIdentity: Equatable, Sendable {
+  public var device: UInt64
+  public var inode: UInt64
 }
 
 /// Calls on paths.
@@ -28,6 +39,7 @@ public enum Files {
     /// The permission bits.
     public var mode: UInt32
     public var user: UInt32
+    public var identity: FileIdentity
 
     public var isFolder: Bool { kind == S_IFDIR }
     public var isSocket: Bool { kind == S_IFSOCK }
@@ -56,7 +68,8 @@ public enum Files {
       throw SystemError("lstat \(path)", errno)
     }
     return Status(
-      kind: info.st_mode & S_IFMT, mode: info.st_mode & 0o7777, user: info.st_uid)
+      kind: info.st_mode & S_IFMT, mode: info.st_mode & 0o7777, user: info.st_uid,
+      identity: FileIdentity(device: UInt64(info.st_dev), inode: UInt64(info.st_ino)))
   }
 
   /// Makes a folder that only this user may enter, unless there is one at the path.
@@ -120,6 +133,14 @@ extension Descriptor {
   public var isRegularFile: Bool { (try? kind()) == S_IFREG }
   /// Whether it is a block device.
   public var isBlockDevice: Bool { (try? kind()) == S_IFBLK }
+  /// Which file it is.
+  public func identity() throws(SystemError) -> FileIdentity {
+    var info = stat()
+    // SAFETY: fstat fills the structure it is given.
+    guard unsafe fstat(raw, &info) == 0 else { throw SystemError("fstat", errno) }
+    return FileIdentity(device: UInt64(info.st_dev), inode: UInt64(info.st_ino))
+  }
+
   /// Whether it is a terminal.
   public var isTerminal: Bool { isatty(raw) == 1 }
 

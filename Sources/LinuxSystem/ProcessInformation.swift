@@ -18,14 +18,6 @@ public enum ThisProcess {
   /// Its effective user id in its own user namespace.
   public static var user: UInt32 { geteuid() }
 
-  /// Makes all threads allocate from the heap that grows by brk; call it before there are any.
-  ///
-  /// glibc gives each thread a heap of its own, and opens /proc/sys/vm/overcommit_memory when it
-  /// first shrinks one of those: a call that a sandboxed process is killed for.
-  public static func useOneHeap() throws(SystemError) {
-    _ = try SystemError.check("mallopt(M_ARENA_MAX)", bh_use_one_heap())
-  }
-
   /// Unmaps the pages of this program's code; those that are used again come back by themselves.
   ///
   /// Called when a process has started: most of what it has run until then it never runs again.

@@ -30,6 +30,10 @@ public enum Signals {
   /// Ignores a signal.
   public static func ignore(_ signal: Int32) { _ = bh_ignore_signal(signal) }
 
+  /// What a terminal, its end and people send to a process, SIGTTOU and SIGPIPE included; one
+  /// that ignores them ends only by its own will, or by SIGKILL.
+  public static let usual: [Int32] = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTTOU, SIGPIPE]
+
   /// The signals that people use to end a program: SIGINT, SIGTERM, SIGHUP.
   public static let ending: [Int32] = [SIGINT, SIGTERM, SIGHUP]
 }

@@ -76,6 +76,15 @@ public struct PreparedProcess: ~Copyable {
     try gate.writeAll([1])
   }
 
+  /// Lets the child go on and does not wait until it has become its executable.
+  ///
+  /// If it cannot, it ends with code 126 or 127. For a child that outlives its parent: another
+  /// one would take the closing of the pipes for the parent's end.
+  public consuming func detach() throws(SystemError) -> ChildProcess {
+    try release()
+    return process
+  }
+
   /// Waits until the child has become its executable.
   ///
   /// - Throws: the call that failed in the child, with its error number; the child is then gone.
@@ -131,9 +140,13 @@ public enum Spawn {
   }
 
   /// Clones the child and writes its id maps; it then waits for ``PreparedProcess/release()``.
+  ///
+  /// With `outlivesParent` it is not killed when the calling thread ends; it still ends with the
+  /// parent before it is released.
   public static func prepare(
     executable: String, arguments: [String], environment: [String],
-    descriptors: [(Descriptor, as: Int32)], namespaces: Namespaces, identity: SpawnIdentity
+    descriptors: [(Descriptor, as: Int32)], namespaces: Namespaces, identity: SpawnIdentity,
+    outlivesParent: Bool = false
   ) throws(SystemError) -> PreparedProcess {
     let file = try Descriptor.open(executable, O_PATH_VALUE)
     let sources = descriptors.map(\.0.raw)
@@ -156,7 +169,8 @@ public enum Spawn {
               sources: sources.baseAddress, targets: targets.baseAddress, count: sources.count,
               clone_flags: namespaces.intersection(early).cloneFlags,
               unshare_flags: namespaces.subtracting(early).cloneFlags,
-              becomes_zero: hasUser ? 1 : 0, drops_groups: hasUser && identity != .own ? 1 : 0)
+              becomes_zero: hasUser ? 1 : 0, drops_groups: hasUser && identity != .own ? 1 : 0,
+              outlives_parent: outlivesParent ? 1 : 0)
             return unsafe bh_spawn(&request, &pidfd, &gate, &news)
           }
         }

@@ -85,6 +85,15 @@ public enum ProcessExit {
   public static func now(_ code: Int32) -> Never { _exit(code) }
 }
 
+/// The C library's memory allocator.
+public enum Allocator {
+  /// Makes all threads share one arena; a process calls this before it has threads.
+  ///
+  /// An arena of a thread's own opens files of /proc and /sys when it first grows or shrinks,
+  /// which a process in its sandbox may not.
+  public static func shareOneArena() { _ = bh_use_one_arena() }
+}
+
 /// The host's processors.
 public enum Processors {
   /// How many this process may run on now.

@@ -81,7 +81,8 @@ struct DMAWindow: Sendable {
     block: UInt64, memory: GuestMemory,
     isReachable: (UInt64, UInt64, DMARequest.Direction) -> Bool
   ) -> (window: DMAWindow, content: [UInt8])? {
-    guard isReachable(block, 16, .toGuest), let content = try? memory.bytes(at: block, count: 16)
+    guard isReachable(block, 16, .toGuest), isReachable(block, 16, .fromGuest),
+      let content = try? memory.bytes(at: block, count: 16)
     else { return nil }
     let control = bigEndian(content[0..<4])
     let byteCount = bigEndian(content[4..<8])

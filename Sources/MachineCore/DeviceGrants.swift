@@ -12,6 +12,11 @@ struct DeviceGrants: Sendable {
   var interrupts: [UInt8] = []
   /// Whether it may reset and power off the machine, and route the PCI interrupts.
   var isChipset = false
+  /// The port of the fw_cfg DMA address, where the guest may start a copy.
+  var fwCfgPort: UInt16?
+  /// The most bytes of a bounce buffer, and of memory behind BARs.
+  var mostBounceBytes: UInt32 = 0
+  var mostBackingBytes: UInt64 = 0
 
   /// The grants of a role, with the debug exit port where the machine has one.
   static func role(_ role: String, exitPort: UInt32) -> DeviceGrants? {
@@ -23,7 +28,7 @@ struct DeviceGrants: Sendable {
           0xC0...0xDF, 0x402...0x402, 0x4D0...0x4D1, 0x510...0x51B, 0xCF9...0xCF9, 0xAFE0...0xAFE3,
         ],
         movablePorts: 0x400...0xFFFF, functions: [0x08, 0x0B], interrupts: [1, 8, 9, 12],
-        isChipset: true)
+        isChipset: true, fwCfgPort: 0x514, mostBounceBytes: 1 << 20)
       if let port = UInt16(exactly: exitPort) {
         grants.ports.append(port...(port &+ 3 < port ? port : port + 3))
       }
@@ -31,13 +36,14 @@ struct DeviceGrants: Sendable {
     case "ide":
       return DeviceGrants(
         ports: [0x1F0...0x1F7, 0x3F6...0x3F6, 0x170...0x177, 0x376...0x376], functions: [0x09],
-        interrupts: [14, 15])
+        interrupts: [14, 15], mostBounceBytes: 16 << 20)
     case "serial":
       return DeviceGrants(
         ports: [0x3F8...0x3FF, 0x2F8...0x2FF, 0x3E8...0x3EF, 0x2E8...0x2EF], interrupts: [3, 4])
     case "vga":
       return DeviceGrants(
-        ports: [0x3B0...0x3DF, 0x1CE...0x1D1], memories: [0xA0000...0xBFFFF], functions: [0x10])
+        ports: [0x3B0...0x3DF, 0x1CE...0x1D1], memories: [0xA0000...0xBFFFF], functions: [0x10],
+        mostBackingBytes: 272 << 20)
     case "example":
       return DeviceGrants(ports: [0x560...0x567], interrupts: [5])
     default:
@@ -50,10 +56,10 @@ struct DeviceGrants: Sendable {
   /// - Throws: the first claim that goes beyond them.
   func check(_ claims: Claims) throws(ProtocolError) {
     for claim in claims.ports {
-      let last = UInt32(claim.base) + UInt32(claim.count) - 1
-      guard claim.count > 0, last <= 0xFFFF else {
+      guard claim.count > 0, UInt32(claim.base) + UInt32(claim.count) <= 0x10000 else {
         throw ProtocolError("port region \(claim.region) is empty or wraps around")
       }
+      let last = UInt32(claim.base) + UInt32(claim.count) - 1
       if claim.isMovable {
         guard movablePorts != nil, claim.count <= 64 else {
           throw ProtocolError("port region \(claim.region) may not be movable")
@@ -77,11 +83,40 @@ struct DeviceGrants: Sendable {
     for claim in claims.lines where !interrupts.contains(claim.interrupt) {
       throw ProtocolError("interrupt \(claim.interrupt) is not granted")
     }
-    for claim in claims.descriptors {
-      guard
-        claim.devfn == 0xFF ? claim.kind == .fwCfg && isChipset : functions.contains(claim.devfn)
-      else { throw ProtocolError("a DMA descriptor of this kind is not granted") }
+    for claim in claims.descriptors { try check(claim, claims) }
+    guard claims.bounceByteCount <= mostBounceBytes else {
+      throw ProtocolError("a bounce buffer of \(claims.bounceByteCount) bytes is not granted")
     }
+    let backing = claims.backings.reduce(UInt64(0)) { $0 + UInt64($1.byteCount) }
+    guard backing <= mostBackingBytes else {
+      throw ProtocolError("\(backing) bytes of memory are not granted")
+    }
+  }
+
+  /// Checks that a descriptor is where the guest knows that it starts a transfer.
+  ///
+  /// Anywhere else a device could make the core take any guest data for an address.
+  private func check(_ claim: DescriptorClaim, _ claims: Claims) throws(ProtocolError) {
+    let isGranted =
+      switch claim.kind {
+      case .prd:
+        functions.contains(claim.devfn)
+          && claims.functions.contains { function in
+            function.devfn == claim.devfn
+              && function.bars.contains {
+                $0.region == claim.region && $0.kind == .ports && claim.offset & 7 == 0
+                  && UInt64(claim.offset) + 8 <= UInt64($0.byteCount)
+              }
+          }
+      case .fwCfg:
+        claim.devfn == 0xFF
+          && claims.ports.contains {
+            $0.region == claim.region && !$0.isMovable
+              && fwCfgPort.map { UInt64($0) } == UInt64($0.base) + UInt64(claim.offset)
+              && UInt64(claim.offset) + 8 <= UInt64($0.count)
+          }
+      }
+    guard isGranted else { throw ProtocolError("a DMA descriptor of this kind is not granted") }
   }
 }
 

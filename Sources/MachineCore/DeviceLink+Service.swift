@@ -14,42 +14,86 @@ extension DeviceLink {
   func attach(_ channel: Channel) {
     state.withLock {
       $0.channel = channel
+      $0.process &+= 1
+      $0.wasReady = false
       $0.isFaultReported = false
+      if status != .absent { status = .starting }
     }
-    arrivals.add(1)
+    EventFile.signal(wake)
   }
 
   /// Serves one process after the other; never returns while the machine lives.
   func serve(_ machine: Machine) {
     var seen: UInt32 = 0
     while true {
-      while arrivals.value == seen { arrivals.wait(while: seen) }
-      seen = arrivals.value
-      guard let channel = state.withLock({ $0.channel }) else { continue }
+      let (process, channel) = nextProcess(after: seen)
+      seen = process
       let kind: FaultMessage.Kind
       let reason: String
       do throws(ChannelError) {
-        try handshake(channel, machine)
-        while true {
-          guard let packet = try channel.receive() else { continue }
-          try obey(packet, channel, machine)
-        }
+        renewLane()
+        try handshake(channel, process, machine)
+        while true { try obey(receive(channel, process), channel, machine) }
       } catch {
         switch error {
         case .broken(let problem): (kind, reason) = (.protocolBroken, problem.reason)
+        case .timedOut: (kind, reason) = (.deadline, "silent before it was ready")
         default: (kind, reason) = (.gone, error.description)
         }
       }
-      guard arrivals.value == seen else { continue }
-      status = status == .absent ? .absent : .gone
-      state.withLock { if arrivals.value == seen { $0.channel = nil } }
+      state.withLock {
+        guard $0.process == process else { return }
+        $0.channel = nil
+        if status != .absent { status = .gone }
+      }
       dropWaiters()
-      machine.fault(self, kind, reason)
+      machine.fault(self, process, kind, reason)
     }
   }
 
-  private func handshake(_ channel: Channel, _ machine: Machine) throws(ChannelError) {
-    let first = try channel.receive(timeout: Self.patience)
+  /// Waits for a process that was attached after `seen`.
+  private func nextProcess(after seen: UInt32) -> (UInt32, Channel) {
+    while true {
+      let next = state.withLock { state -> (UInt32, Channel)? in
+        guard state.process != seen, let channel = state.channel else { return nil }
+        return (state.process, channel)
+      }
+      if let next { return next }
+      var poller = Poller()
+      poller.add(wake, .readable)
+      _ = try? poller.wait()
+      EventFile.drain(wake)
+    }
+  }
+
+  /// Receives a message, unless the process is cut off or replaced meanwhile.
+  private func receive(_ channel: Channel, _ process: UInt32, timeout: UInt64? = nil)
+    throws(ChannelError) -> Packet
+  {
+    let end = timeout.map { HostClock.monotonic() + $0 }
+    while true {
+      guard state.withLock({ $0.process == process && !$0.isFaultReported }) else {
+        throw .closed
+      }
+      if let packet = try channel.receive(wait: false) { return packet }
+      let now = HostClock.monotonic()
+      if let end, now >= end { throw .timedOut }
+      var poller = Poller()
+      poller.add(channel.socket.descriptor, .readable)
+      poller.add(wake, .readable)
+      do {
+        _ = try poller.wait(timeout: end.map { $0 - now })
+      } catch {
+        throw .system(error)
+      }
+      if poller[1] != [] { EventFile.drain(wake) }
+    }
+  }
+
+  private func handshake(_ channel: Channel, _ process: UInt32, _ machine: Machine)
+    throws(ChannelError)
+  {
+    let first = try receive(channel, process, timeout: Self.patience)
     guard first.header.request == Request.hello.rawValue else {
       throw .broken(ProtocolError("the first message is not hello"))
     }
@@ -64,7 +108,7 @@ extension DeviceLink {
     }
     try channel.reply(to: first.header, Hello(role: "core"))
 
-    let second = try channel.receive(timeout: Self.patience)
+    let second = try receive(channel, process, timeout: Self.patience)
     guard second.header.request == Request.claim.rawValue else {
       throw .broken(ProtocolError("the second message is not claim"))
     }
@@ -89,14 +133,43 @@ extension DeviceLink {
         slots: UInt16(lane.slotCount), isRestart: isRestart,
         stateByteCount: settings.stateByteCount), granted())
 
-    let third = try channel.receive(timeout: Self.patience)
+    let third = try receive(channel, process, timeout: Self.patience)
     guard third.header.request == Request.ready.rawValue else {
       throw .broken(ProtocolError("the third message is not ready"))
     }
     let _: Empty = try decode(third)
-    status = .up
+    while true {
+      let isUp = try state.withLock { state throws(ChannelError) -> Bool in
+        guard state.process == process, !state.isFaultReported else { throw .closed }
+        state.wasReady = true
+        guard !state.isResetDue else { return false }
+        if status != .absent { status = .up }
+        return true
+      }
+      if isUp { break }
+      try resetLate(channel, process, machine)
+    }
     epoch.add(1, ordering: .sequentiallyConsistent)
     machine.deviceIsReady(self, isRestart: isRestart)
+  }
+
+  /// Tells a device of a reset that it has missed, before anything else reaches it.
+  private func resetLate(_ channel: Channel, _ process: UInt32, _ machine: Machine)
+    throws(ChannelError)
+  {
+    let sequence = state.withLock { state in
+      state.nextSequence &+= 1
+      return state.nextSequence &- 1
+    }
+    try channel.request(.reset, sequence: sequence, Empty())
+    while true {
+      let packet = try receive(channel, process, timeout: Self.patience)
+      if packet.header.flags.contains(.reply), packet.header.sequence == sequence { break }
+      try obey(packet, channel, machine)
+    }
+    clearSlots()
+    state.withLock { $0.isResetDue = false }
+    isResetDue.store(false, ordering: .releasing)
   }
 
   /// How long a device may take between the messages of the handshake.
@@ -145,145 +218,56 @@ extension DeviceLink {
     }
     switch request {
     case .dma:
-      let count = try transfer(decode(packet), machine)
-      try channel.reply(to: header, DMAReply(byteCount: count))
+      let message: DMARequest = try decode(packet)
+      guard let count = try transfer(message, machine) else {
+        let refusal = Refusal("window \(message.window) is not open in this direction")
+        try answer(header, refusal, channel, [.reply, .refusal])
+        return
+      }
+      try answer(header, DMAReply(byteCount: count), channel)
     case .moveRegion:
       let message: MoveRegion = try decode(packet)
       do throws(ProtocolError) {
         try machine.move(self, message)
       } catch {
-        try channel.refuse(header, error.reason)
+        try answer(header, Refusal(error.reason), channel, [.reply, .refusal])
         return
       }
-      try channel.reply(to: header, Empty())
+      try answer(header, Empty(), channel)
     case .routePIRQ:
       let message: PIRQRoutes = try decode(packet)
       try requireChipset(request)
       machine.routePIRQ(message.interrupts)
-      try channel.reply(to: header, Empty())
+      try answer(header, Empty(), channel)
     case .power:
       let message: PowerRequest = try decode(packet)
       try requireChipset(request)
       machine.power(message)
-      try channel.reply(to: header, Empty())
+      try answer(header, Empty(), channel)
     case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
+    }
+  }
+
+  /// Answers a request; a device that does not read its answers is cut off.
+  private func answer<M: WireCodable>(
+    _ header: Header, _ message: M, _ channel: Channel, _ flags: Header.Flags = .reply
+  ) throws(ChannelError) {
+    do throws(ChannelError) {
+      try channel.send(
+        header.request, flags: flags, sequence: header.sequence, payload: message.wireBytes,
+        wait: false)
+    } catch {
+      if case .system(let problem) = error, problem.isNotReady {
+        throw .broken(ProtocolError("the replies to its requests are not read"))
+      }
+      throw error
     }
   }
 
   private func requireChipset(_ request: Request) throws(ChannelError) {
     guard grants.isChipset else {
       throw .broken(ProtocolError("\(role) may not send \(request)"))
-    }
-  }
-
-  // MARK: - DMA
-
-  private func transfer(_ request: DMARequest, _ machine: Machine) throws(ChannelError) -> UInt32 {
-    if request.direction == .close {
-      state.withLock { $0.windows[request.window] = nil }
-      return 0
-    }
-    let (window, bounce) = state.withLock { ($0.windows[request.window], $0.bounce?.mapping) }
-    guard let bounce else { throw .broken(ProtocolError("DMA without a bounce buffer")) }
-    let end = UInt64(request.bounceOffset) + UInt64(request.byteCount)
-    guard end <= UInt64(bounce.byteCount) else {
-      throw .broken(ProtocolError("DMA outside the bounce buffer"))
-    }
-    guard let window else { return 0 }
-    var at = Int(request.bounceOffset)
-    var done: UInt32 = 0
-    for piece in window.ranges(
-      offset: request.windowOffset, byteCount: UInt64(request.byteCount), request.direction)
-    {
-      let count = Int(piece.byteCount)
-      do throws(GuestMemoryError) {
-        if request.direction == .toGuest {
-          try machine.memory.copy(from: bounce, at: at, count: count, toGuest: piece.address)
-        } else {
-          try machine.memory.copy(fromGuest: piece.address, count: count, to: bounce, at: at)
-        }
-      } catch {
-        // The pieces were checked when the window was opened.
-        return done
-      }
-      at += count
-      done += UInt32(count)
-    }
-    return done
-  }
-
-  /// Looks at a write for the start or the end of a DMA transfer, before the device gets it.
-  ///
-  /// Returns what the guest's descriptor said, for the device, when the write starts one.
-  func snoop(
-    _ value: UInt64, _ region: RegionTarget, _ offset: UInt64, _ width: AccessWidth,
-    _ machine: Machine
-  ) -> (bytes: [UInt8], window: UInt16)? {
-    var result: (bytes: [UInt8], window: UInt16)?
-    for claim in region.descriptors {
-      let start = UInt64(claim.offset)
-      guard offset < start + 8, offset + UInt64(width.rawValue) > start else { continue }
-      let (before, registers) = state.withLock { state -> ([UInt8], [UInt8]) in
-        let before = state.descriptors[claim.window] ?? [UInt8](repeating: 0, count: 8)
-        var registers = before
-        for lane in 0..<width.byteCount {
-          let at = Int(offset) + lane - Int(start)
-          if (0..<8).contains(at) {
-            registers[at] = UInt8(truncatingIfNeeded: value >> UInt64(8 * lane))
-          }
-        }
-        state.descriptors[claim.window] = registers
-        return (before, registers)
-      }
-      switch claim.kind {
-      case .prd:
-        if let content = startPRD(claim, before: before[0], registers, machine) {
-          result = (content, claim.window)
-        }
-      case .fwCfg:
-        guard offset + UInt64(width.rawValue) == start + 8 else { continue }
-        let block = registers.reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        let found = DMAWindow.fwCfg(
-          block: block, memory: machine.memory, isReachable: machine.isReachable)
-        state.withLock { $0.windows[claim.window] = found?.window }
-        // Without a block in RAM there is nowhere to put a result: the device sees no start.
-        if let found { result = (found.content, claim.window) }
-      }
-    }
-    return result
-  }
-
-  private func startPRD(
-    _ claim: DescriptorClaim, before: UInt8, _ registers: [UInt8], _ machine: Machine
-  ) -> [UInt8]? {
-    let command = registers[0]
-    guard command & 1 != before & 1 else { return nil }
-    guard command & 1 != 0 else {
-      state.withLock { $0.windows[claim.window] = nil }
-      return nil
-    }
-    // Bit 3 of the command: the bus master writes to memory (82371AB, 5.1).
-    let direction: DMARequest.Direction = command & 8 != 0 ? .toGuest : .fromGuest
-    let table = registers[4..<8].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
-    var window: DMAWindow?
-    if machine.isBusMaster(claim.devfn) {
-      window = DMAWindow.prd(
-        table: table, direction: direction, memory: machine.memory,
-        isReachable: machine.isReachable)
-    }
-    state.withLock { $0.windows[claim.window] = window }
-    var writer = WireWriter()
-    writer.put(window?.byteCount ?? 0)
-    writer.put(UInt32(window == nil ? 0 : 1))
-    return writer.bytes
-  }
-
-  /// Closes every window and forgets the descriptors: the machine is reset.
-  func resetWindows() {
-    state.withLock {
-      $0.windows = [:]
-      $0.descriptors = [:]
     }
   }
 }

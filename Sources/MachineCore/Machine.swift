@@ -24,21 +24,24 @@ public final class Machine: Sendable {
   let links: [DeviceLink]
   public let clock: ClockWriter
   let board: Mutex<Board>
-  private let current: Mutex<BusSnapshot>
-  private let generation = Atomic<UInt32>(0)
+  let current: Mutex<BusSnapshot>
+  let generation = Atomic<UInt32>(0)
 
   /// What the vCPU threads are to do: ``Mode``.
   let mode: Gate
   /// How many of them are parked.
   let parked: Gate
-  private let ending = Atomic<Bool>(false)
+  /// How many of them wait for a device.
+  let waiting = Atomic<UInt32>(0)
+  let ending = Atomic<Bool>(false)
+  let abandoning = Atomic<Bool>(false)
 
   private let events = Mutex<[MachineEvent]>([])
   /// Readable while there are events for the main thread.
   public let eventFile: Descriptor
   let pirq = Mutex<[UInt8]>([0xFF, 0xFF, 0xFF, 0xFF])
-  private let initialStates: [VCPUState]
-  private let initialChips: ChipState
+  let initialStates: [VCPUState]
+  let initialChips: ChipState
   let progress = Mutex<Progress>(Progress())
 
   /// What the operator is told.
@@ -145,9 +148,27 @@ public final class Machine: Sendable {
   // MARK: - Events
 
   var isEnding: Bool { ending.load(ordering: .relaxed) }
+  /// The machine is being reset: nobody needs the answer to an access under way.
+  var isAbandoning: Bool { abandoning.load(ordering: .acquiring) }
+
+  /// Runs `body` in a vCPU's thread, which counts as held meanwhile.
+  func whileWaiting<T>(_ body: () -> T) -> T {
+    waiting.add(1, ordering: .sequentiallyConsistent)
+    defer { waiting.subtract(1, ordering: .sequentiallyConsistent) }
+    return body()
+  }
 
   func post(_ event: MachineEvent) {
-    events.withLock { $0.append(event) }
+    events.withLock { events in
+      // A device may ask again and again: one of a kind is enough.
+      let isThere = events.contains {
+        switch ($0, event) {
+        case (.reset, .reset), (.end, .end): true
+        default: false
+        }
+      }
+      if !isThere { events.append(event) }
+    }
     EventFile.signal(eventFile)
   }
 
@@ -160,26 +181,16 @@ public final class Machine: Sendable {
   }
 
   /// Notes a device's fault once for each of its processes, and tells the main thread.
-  func fault(_ link: DeviceLink, _ kind: FaultMessage.Kind, _ reason: String) {
-    guard !isEnding else { return }
-    let poison: Bool? = link.state.withLock { state in
-      guard !state.isFaultReported else { return nil }
-      state.isFaultReported = true
-      let same = !state.pending.isEmpty && state.pending == state.lastFault
-      state.sameFaults = same ? state.sameFaults + 1 : 0
-      state.lastFault = state.pending
-      return state.sameFaults >= Self.mostSameFaults
-    }
-    guard let poison else { return }
+  func fault(
+    _ link: DeviceLink, _ process: UInt32, _ kind: FaultMessage.Kind, _ reason: String
+  ) {
+    guard !isEnding, let poison = link.noteFault(of: process) else { return }
     post(
       .fault(
         FaultMessage(
           role: link.role, kind: poison ? .poison : kind,
           reason: poison ? "failed again and again on the same request: \(reason)" : reason)))
   }
-
-  /// How often a device may fail on one request before it is not started again.
-  private static let mostSameFaults = 2
 
   func deviceIsReady(_ link: DeviceLink, isRestart: Bool) {
     if isRestart {
@@ -188,107 +199,17 @@ public final class Machine: Sendable {
     post(.ready(link.role))
   }
 
-  // MARK: - What devices ask
-
-  /// Takes a device's claims in: lines, buffers, regions.
-  func install(_ link: DeviceLink, _ claims: Claims, _ roms: [Descriptor]) throws(ProtocolError) {
-    do {
-      var lines: [(event: Descriptor, ended: Descriptor?)] = []
-      for claim in claims.lines {
-        let event = try EventFile.make()
-        let ended = claim.isLevel ? try EventFile.make() : nil
-        try vm.addInterruptEvent(UInt32(claim.interrupt), event, resample: ended)
-        lines.append((event, ended))
-      }
-      var bounce: (file: Descriptor, mapping: Mapping)?
-      if claims.bounceByteCount > 0 {
-        let file = try MemoryFile.make(
-          "\(link.role)-bounce", byteCount: Int(claims.bounceByteCount))
-        bounce = (
-          file, try Mapping(file, byteCount: Int(claims.bounceByteCount), .readWrite)
-        )
-      }
-      var rest = roms[...]
-      var backings: [(claim: BackingClaim, file: Descriptor, mapping: Mapping)] = []
-      for claim in claims.backings {
-        let file = try MemoryFile.make("\(link.role)-memory", byteCount: Int(claim.byteCount))
-        let mapping = try Mapping(file, byteCount: Int(claim.byteCount), .readWrite)
-        if claim.kind == .rom {
-          guard let source = rest.popFirst() else {
-            throw ProtocolError("a ROM was claimed without its file")
-          }
-          // A file that is cut short meanwhile gives zeroes, not a fault.
-          mapping.copy(try source.read(Int(claim.byteCount), at: 0), to: 0)
-        }
-        backings.append((claim, file, mapping))
-      }
-      guard rest.isEmpty else { throw ProtocolError("more descriptors than ROMs") }
-      let new = (lines, bounce, backings)
-      try change { board throws(ProtocolError) in
-        try board.install(link, claims)
-        for backing in new.2 {
-          board.slots.addDeviceMemory(
-            Board.memoryID(link, backing.claim.memory), backing.mapping)
-        }
-      }
-      link.state.withLock {
-        $0.lines = new.0
-        $0.bounce = new.1
-        $0.backings = new.2
-        $0.claims = claims
-      }
-    } catch let error as ProtocolError {
-      throw error
-    } catch {
-      throw ProtocolError("\(error)")
-    }
-  }
-
-  func move(_ link: DeviceLink, _ message: MoveRegion) throws(ProtocolError) {
-    try change { board throws(ProtocolError) in try board.move(link, message) }
-  }
-
-  func routePIRQ(_ interrupts: [UInt8]) { pirq.withLock { $0 = interrupts } }
-
-  func power(_ request: PowerRequest) {
-    switch request.action {
-    case .reset: post(.reset("the guest asked for it"))
-    case .powerOff: post(.end(code: 0, reason: "the guest powered off"))
-    case .exit: post(.end(code: request.code, reason: "the guest wrote to the debug exit port"))
-    }
-  }
-
-  /// Whether a device may reach guest memory for DMA: RAM only, as the PAM registers say.
-  func isReachable(_ address: UInt64, _ byteCount: UInt64, _ direction: DMARequest.Direction)
-    -> Bool
-  {
-    guard byteCount > 0, memory.layout.offset(of: address, count: byteCount) != nil else {
-      return false
-    }
-    let end = address + byteCount
-    guard address < 0x10_0000, end > 0xC_0000 else { return true }
-    let segments = current.withLock { $0.map.segments }
-    return (0..<MemoryMap.segmentCount).allSatisfy {
-      let range = MemoryMap.segmentRange($0)
-      guard address < range.upperBound, end > range.lowerBound else { return true }
-      return direction == .toGuest ? segments[$0].writesRAM : segments[$0].readsRAM
-    }
-  }
-
-  func isBusMaster(_ devfn: UInt8) -> Bool {
-    board.withLock { board in
-      board.functions.first { $0.devfn == devfn }?.space.isBusMaster ?? false
-    }
-  }
-
   // MARK: - The buses
 
   /// Changes the board and gives every vCPU the result.
   func change(_ body: (inout Board) throws(ProtocolError) -> Void) throws(ProtocolError) {
     let problem = board.withLock { board -> ProtocolError? in
+      let before = board
       do throws(ProtocolError) {
         try body(&board)
       } catch {
+        // What was done half is undone.
+        board = before
         return error
       }
       do throws(KVMError) {
@@ -311,81 +232,4 @@ public final class Machine: Sendable {
   }
 
   func snapshot() -> BusSnapshot { current.withLock { $0 } }
-
-  // MARK: - Stopping and starting
-
-  /// Makes every vCPU park, and waits until all have.
-  ///
-  /// Returns whether all did in time; one that waits for a device may not.
-  @discardableResult
-  func park(timeout: UInt64 = 10_000_000_000) -> Bool {
-    mode.value = Mode.park
-    for vcpu in vcpus { vcpu.kick() }
-    let end = HostClock.monotonic() + timeout
-    while true {
-      let count = parked.value
-      guard count < UInt32(vcpus.count) else { return true }
-      guard HostClock.monotonic() < end else { return false }
-      parked.wait(while: count, timeout: 10_000_000)
-      for vcpu in vcpus { vcpu.kick() }
-    }
-  }
-
-  /// Lets the vCPUs run.
-  public func run() {
-    clock.start()
-    progress.withLock {
-      $0.state = "running"
-      $0.reason = ""
-    }
-    mode.value = Mode.run
-  }
-
-  /// Holds the vCPUs and the clock.
-  func pause(_ reason: String) {
-    park()
-    clock.stop()
-    for link in links { _ = link.ask(.pause, Empty(), timeout: 2_000_000_000) }
-    progress.withLock {
-      $0.state = "paused"
-      $0.reason = reason
-    }
-  }
-
-  /// Undoes ``pause(_:)``.
-  func resume() {
-    guard progress.withLock({ $0.state == "paused" }) else { return }
-    clock.start()
-    for link in links { _ = link.ask(.resume, Empty(), timeout: 2_000_000_000) }
-    run()
-  }
-
-  /// Brings the whole machine up again as new.
-  func reset() throws(KVMError) {
-    park()
-    for link in links where link.status == .up {
-      if link.ask(.reset, Empty(), timeout: 5_000_000_000) == nil {
-        fault(link, .deadline, "no reply to a reset")
-      }
-      link.resetWindows()
-    }
-    do throws(ProtocolError) {
-      try change { board throws(ProtocolError) in board.reset() }
-    } catch {
-      post(.end(code: 2, reason: error.reason))
-    }
-    try vm.setChipState(initialChips)
-    for (vcpu, state) in zip(vcpus, initialStates) { _ = try vcpu.setState(state) }
-    mode.value = Mode.run
-  }
-
-  /// Ends the devices in an orderly way; what they hold is on the host afterwards.
-  func quit() {
-    park(timeout: 2_000_000_000)
-    ending.store(true, ordering: .sequentiallyConsistent)
-    mode.value = Mode.end
-    for link in links where link.status == .up {
-      _ = link.ask(.quit, Empty(), timeout: 5_000_000_000)
-    }
-  }
 }

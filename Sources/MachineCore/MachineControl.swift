@@ -192,7 +192,7 @@ public final class MachineControl {
       }
       link.state.withLock {
         $0.isFaultReported = true
-        $0.sameFaults = 0
+        $0.record = DeviceLink.FaultRecord()
       }
       tell(
         .fault,

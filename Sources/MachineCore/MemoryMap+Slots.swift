@@ -47,7 +47,12 @@ extension MemoryMap {
   /// Everything that decodes addresses, the uppermost first.
   private var layers: [Layer] {
     var layers = [
-      Layer(start: RAMLayout.vgaWindow.lowerBound, end: RAMLayout.vgaWindow.upperBound)
+      Layer(start: RAMLayout.vgaWindow.lowerBound, end: RAMLayout.vgaWindow.upperBound),
+      // KVM has the interrupt controllers and four pages of its own here: a guest that moves
+      // device memory onto them does not get that part.
+      Layer(start: 0xFEC0_0000, end: 0xFEC0_1000),
+      Layer(start: 0xFEE0_0000, end: 0xFEE0_1000),
+      Layer(start: 0xFEFF_C000, end: 0xFF00_0000),
     ]
     for (index, segment) in segments.enumerated() {
       let range = Self.segmentRange(index)

@@ -9,10 +9,10 @@ internal import Synchronization
 
 /// The thread of one vCPU: runs the guest and does what its exits ask for.
 struct VCPULoop {
-  private let machine: Machine
+  let machine: Machine
   private let vcpu: VCPU
-  private var cpu: CPUContext
-  private var bus: BusSnapshot
+  var cpu: CPUContext
+  var bus: BusSnapshot
   /// The bus's generation when the last internal error was tried again.
   private var retried: UInt32 = 0
 
@@ -130,6 +130,10 @@ struct VCPULoop {
     guard number != 0 else { return nil }
     let region = bus.portRegions[Int(number) - 1]
     guard Int(port - region.base) + width.byteCount <= Int(region.count) else { return nil }
+    // Where regions overlap, a part of this one may belong to another.
+    for lane in 1..<max(2, width.byteCount) where lane < width.byteCount {
+      guard bus.ports[Int(port) + lane] == number else { return nil }
+    }
     return region
   }
 
@@ -192,7 +196,7 @@ struct VCPULoop {
     }
   }
 
-  private mutating func write(
+  mutating func write(
     _ value: UInt64, _ target: RegionTarget, _ offset: UInt64, _ width: AccessWidth
   ) {
     guard !target.descriptors.isEmpty else {
@@ -201,88 +205,6 @@ struct VCPULoop {
     }
     let content = target.link.snoop(value, target, offset, width, machine)
     target.link.write(value, target, offset, width, &cpu, content: content)
-  }
-
-  // MARK: - PCI configuration
-
-  private enum Configured {
-    case value(UInt64)
-    case device(RegionTarget, UInt8)
-    case nobody
-  }
-
-  /// Answers a read of the configuration mechanism's ports; `nil` when it is none.
-  private mutating func readConfiguration(_ offset: UInt16, _ width: AccessWidth) -> UInt64? {
-    let found = machine.board.withLock { board -> Configured? in
-      if ConfigurationMechanism1.isAddress(at: offset, width: width) {
-        return .value(UInt64(board.mechanism.address))
-      }
-      guard offset >= 4 else { return nil }
-      guard let target = board.mechanism.target(at: offset, width: width), target.bus == 0 else {
-        return .nobody
-      }
-      let devfn = target.device << 3 | target.function
-      if devfn == 0 { return .value(UInt64(board.bridge.read(at: target.offset, width: width))) }
-      guard let function = board.functions.first(where: { $0.devfn == devfn }) else {
-        return .nobody
-      }
-      guard target.offset >= 0x40 else {
-        return .value(UInt64(function.space.read(at: target.offset, width: width)))
-      }
-      return .device(function.target, target.offset)
-    }
-    switch found {
-    case .value(let value): return value
-    case .device(let target, let offset):
-      return target.link.read(target, UInt64(offset), width, &cpu)
-    case .nobody: return width.floating
-    case nil: return nil
-    }
-  }
-
-  /// Does a write to the configuration mechanism's ports; `false` when it is none.
-  private mutating func writeConfiguration(
-    _ value: UInt64, _ offset: UInt16, _ width: AccessWidth
-  ) -> Bool {
-    if ConfigurationMechanism1.isAddress(at: offset, width: width) {
-      machine.board.withLock { $0.mechanism.writeAddress(UInt32(truncatingIfNeeded: value)) }
-      return true
-    }
-    guard offset >= 4 else { return false }
-    var device: (RegionTarget, UInt8)?
-    var needsRebuild = false
-    var reset = false
-    machine.board.withLock { board in
-      guard let target = board.mechanism.target(at: offset, width: width), target.bus == 0 else {
-        return
-      }
-      let devfn = target.device << 3 | target.function
-      let word = UInt32(truncatingIfNeeded: value)
-      if devfn == 0 {
-        let change = board.bridge.write(word, at: target.offset, width: width)
-        needsRebuild = change.contains(.segments)
-        reset = change.contains(.hardReset)
-        return
-      }
-      guard let index = board.functions.firstIndex(where: { $0.devfn == devfn }) else { return }
-      guard target.offset < 0x40 else {
-        device = (board.functions[index].target, target.offset)
-        return
-      }
-      let change = board.functions[index].space.write(word, at: target.offset, width: width)
-      needsRebuild = !change.isDisjoint(with: [.command, .baseAddress])
-    }
-    if needsRebuild {
-      do throws(ProtocolError) {
-        try machine.change { _ throws(ProtocolError) in }
-      } catch {
-        machine.post(.end(code: 2, reason: error.reason))
-      }
-      machine.snapshot(&bus)
-    }
-    if reset { machine.post(.reset("the guest wrote to the host bridge's reset register")) }
-    if let (target, offset) = device { write(value, target, UInt64(offset), width) }
-    return true
   }
 
   // MARK: - Memory

@@ -52,12 +52,7 @@ public struct Sandbox: ~Copyable {
       throw .unreadable(error)
     }
     guard threads == 1 else { throw .hasThreads(threads) }
-    do throws(SystemError) {
-      // Another thread's heap would open a file when it shrinks.
-      try ThisProcess.useOneHeap()
-    } catch {
-      throw .unreadable(error)
-    }
+    Allocator.shareOneArena()
     var sandbox = Sandbox(profile: profile, level: level, status: status)
     try sandbox.lookAtNamespaces(process)
     try sandbox.removeFiles(process)

@@ -9,38 +9,40 @@ public struct ControlSocket: Sendable {
   public let path: String
   /// The socket.
   public let socket: PacketSocket
+  /// The file at the path, kept so that no other one gets its number.
+  let file: Descriptor
 
   /// Listens at a path; the socket of a machine that is gone is replaced.
   ///
-  /// With `isOwnFolder` the folder is Bulkhead's own, to be made and checked.
+  /// With `isOwnFolder` the folder is Bulkhead's own, to be made and checked. The janitor, if
+  /// there is one, is told before the socket is there.
   ///
   /// - Throws: an error with code 1 that names the machine when it is running already.
-  public init(_ path: String, machine: String, isOwnFolder: Bool) throws(LaunchError) {
+  public init(
+    _ path: String, machine: String, isOwnFolder: Bool, janitor: Janitor? = nil
+  ) throws(LaunchError) {
     self.path = path
     let folder = BackingFiles.folder(of: path)
     do throws(SystemError) {
       if isOwnFolder { try Self.prepare(folder) }
-      let guarded = try Files.open(folder, [.readOnly, .folder])
-      // Two launchers that start at once must not both find the old socket dead. Another one
-      // holds the folder only for an instant.
-      var tries = 0
-      while true {
-        do {
-          try FileLock.exclude(guarded)
-          break
-        } catch {
-          tries += 1
-          guard error.isNotReady, tries < 100 else { throw error }
-          HostClock.sleep(10_000_000)
-        }
-      }
+      // Two launchers that start at once must not both find the old socket dead.
+      let lock = try Self.lock(folder)
+      defer { withExtendedLifetime(lock) {} }
       switch try Self.state(path) {
       case .free: break
       case .dead: try Files.remove(path)
       case .live: throw SystemError("", Self.liveNumber)
       case .foreign: throw SystemError("", Self.foreignNumber)
       }
+      try janitor?.expect(socketAt: path)
       socket = try PacketSocket.listen(path)
+      do throws(SystemError) {
+        file = try Files.open(path, [.placeOnly, .noLink])
+        try janitor?.keep(socketAt: path, file)
+      } catch {
+        try? Files.remove(path)
+        throw error
+      }
     } catch {
       switch error.number {
       case Self.liveNumber: throw Self.running(machine, path)
@@ -48,6 +50,57 @@ public struct ControlSocket: Sendable {
         throw LaunchError("the control socket's path \(path) is something else; remove it")
       default: throw LaunchError("no control socket: \(error)")
       }
+    }
+  }
+
+  /// Locks a folder of sockets; others hold it only for an instant.
+  private static func lock(_ folder: String) throws(SystemError) -> Descriptor {
+    let guarded = try Files.open(folder, [.readOnly, .folder])
+    var tries = 0
+    while true {
+      do {
+        try FileLock.exclude(guarded)
+        return guarded
+      } catch {
+        tries += 1
+        guard error.isNotReady, tries < 100 else { throw error }
+        HostClock.sleep(10_000_000)
+      }
+    }
+  }
+
+  // MARK: Removing
+
+  /// Removes the socket, unless something else is at its path by now.
+  public func remove() { Self.remove(path, ifStill: file) }
+
+  /// Removes the socket at a path if it still is this file.
+  static func remove(_ path: String, ifStill file: Descriptor) {
+    // A launcher that replaces the socket holds the lock. Without one the look still helps.
+    let lock = try? Self.lock(BackingFiles.folder(of: path))
+    defer { withExtendedLifetime(lock) {} }
+    guard let present = try? Files.status(path)?.identity, let own = try? file.identity(),
+      present == own
+    else { return }
+    try? Files.remove(path)
+  }
+
+  /// Removes the socket at a path if nobody listens there; one of which nothing else is known.
+  static func removeDead(_ path: String) {
+    // Its owner may be about to go; a machine that lives is left alone after a second.
+    for _ in 0..<20 {
+      do throws(SystemError) {
+        let lock = try Self.lock(BackingFiles.folder(of: path))
+        defer { withExtendedLifetime(lock) {} }
+        switch try state(path) {
+        case .free, .foreign: return
+        case .dead: return try Files.remove(path)
+        case .live: break
+        }
+      } catch {
+        return
+      }
+      HostClock.sleep(50_000_000)
     }
   }
 

@@ -29,8 +29,12 @@ public struct HostResources: Sendable {
 
   /// Opens everything; on an error nothing stays behind.
   ///
+  /// The janitor, if there is one, is started before the first thing that it would clear away.
+  ///
   /// - Throws: an error with code 1 that names the place in the machine file.
-  public init(_ parsed: ParsedMachine, host: HostProbe) throws(LaunchError) {
+  public init(
+    _ parsed: ParsedMachine, host: HostProbe, janitor: Janitor? = nil
+  ) throws(LaunchError) {
     try parsed.check(host)
     let machine = parsed.machine
     guard let device = host.kvm else { throw LaunchError("there is no usable /dev/kvm") }
@@ -51,9 +55,10 @@ public struct HostResources: Sendable {
     }
     // Files that are emptied come after everything that can be wrong with the rest, and the
     // socket, which says that the machine is not running, before them.
+    try janitor?.start()
     control = try ControlSocket(
       machine.controlPath(inRuntimeFolder: RuntimeFolder.path), machine: machine.name,
-      isOwnFolder: machine.monitor.control == nil)
+      isOwnFolder: machine.monitor.control == nil, janitor: janitor)
     do throws(MachineFileError) {
       var serial: [OpenedBackend] = []
       for (index, backend) in machine.serial.enumerated() {
@@ -68,7 +73,7 @@ public struct HostResources: Sendable {
         }
       statePages = try parsed.makeStatePages()
     } catch {
-      try? Files.remove(control.path)
+      control.remove()
       throw LaunchError("\(error)")
     }
     unixSeconds = HostClock.unixSeconds()

@@ -9,6 +9,7 @@ extension Supervisor {
   func turn() {
     var poller = Poller()
     poller.add(signals, .readable)
+    let janitorPlace = janitor?.descriptor.map { poller.add($0, .readable) }
     var places: [(child: Child, process: Int, channel: Int?, log: Int?)] = []
     for child in children {
       places.append(
@@ -24,6 +25,11 @@ extension Supervisor {
       return end(2, "\(error)")
     }
     while let signal = Signals.next(signals) { take(signal: signal) }
+    if let place = janitorPlace, !poller[place].isEmpty, let status = janitor?.takeStatus() {
+      say(
+        "the janitor \(status); if vmlaunch is killed now, the control socket and a raw terminal "
+          + "stay as they are")
+    }
     for place in places {
       if let log = place.log, !poller[log].isEmpty { show(place.child) }
       if let channel = place.channel, !poller[channel].isEmpty { receive(place.child) }

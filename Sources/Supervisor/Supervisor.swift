@@ -13,6 +13,7 @@ public final class Supervisor {
   let machine: Machine
   let resources: HostResources
   let signals: Descriptor
+  let janitor: Janitor?
   var starter: Starter
   var children: [Child] = []
   var budgets: [Machine.DeviceName: RestartBudget] = [:]
@@ -60,11 +61,13 @@ public final class Supervisor {
 
   /// Prepares to run a machine with resources that are open.
   public init(
-    _ machine: Machine, _ resources: HostResources, _ executables: Executables, signals: Descriptor
+    _ machine: Machine, _ resources: HostResources, _ executables: Executables,
+    signals: Descriptor, janitor: Janitor? = nil
   ) throws(LaunchError) {
     self.machine = machine
     self.resources = resources
     self.signals = signals
+    self.janitor = janitor
     starter = try Starter(executables)
   }
 
@@ -79,7 +82,7 @@ public final class Supervisor {
       result = result ?? Result(code: error.code, reason: error.message)
     }
     killAll()
-    try? Files.remove(resources.control.path)
+    resources.control.remove()
     terminal?.restore()
     let ended = result ?? Result(code: 2, reason: "the machine ended without a reason")
     if ended.code != 0 {
@@ -106,8 +109,11 @@ public final class Supervisor {
     }
     if let path = resources.debugConsole?.terminal?.path { say("the debug console is \(path)") }
     guard machine.serial.contains(.stdio), let input = try? Files.standardStream(0) else { return }
-    terminal = RawTerminal(input, interruptKey: 0x1D)
-    if terminal != nil { say("this terminal is the guest's; ctrl-] ends the machine") }
+    guard let own = RawTerminal(input, interruptKey: 0x1D) else { return }
+    janitor?.keep(own)
+    guard own.enter() else { return }
+    terminal = own
+    say("this terminal is the guest's; ctrl-] ends the machine")
   }
 
   private func startMachine() throws(LaunchError) {

@@ -21,7 +21,8 @@ struct VMLaunch: ParsableCommand {
       vmlaunch stays in the foreground until the machine ends. With a serial port on stdio the \
       terminal is the guest's, ctrl-c included; ctrl-] ends the machine. SIGINT, SIGTERM and \
       SIGHUP end the machine in order, a second one kills it. If vmlaunch itself is killed \
-      (SIGKILL), its processes go with it, but the terminal stays raw: type "stty sane".
+      (SIGKILL), its processes go with it, and its janitor, a process that waits for that, \
+      gives the terminal its modes back and removes the control socket.
 
       vmctl talks to a running machine: its status, a picture of its screen, keys, reset, stop.
 
@@ -33,6 +34,12 @@ struct VMLaunch: ParsableCommand {
     version: "bulkhead 0.1.0",
     subcommands: [Run.self, Check.self],
     defaultSubcommand: Run.self)
+
+  /// The janitor is this executable too; no subcommand, because nobody is to call it.
+  static func main() {
+    if Array(CommandLine.arguments.dropFirst()) == [Janitor.argument] { Janitor.work() }
+    main(nil)
+  }
 
   /// Reads a machine file.
   static func parse(_ path: String) throws(LaunchError) -> ParsedMachine {
@@ -65,22 +72,31 @@ struct Run: ParsableCommand {
   var file: String
 
   func run() {
+    let janitor = Janitor()
     do throws(LaunchError) {
-      let parsed = try VMLaunch.parse(file)
-      let signals = try Supervisor.catchSignals()
-      let executables = try Executables()
-      let resources = try HostResources(parsed, host: HostProbe())
-      let supervisor: Supervisor
-      do throws(LaunchError) {
-        supervisor = try Supervisor(parsed.machine, resources, executables, signals: signals)
-      } catch {
-        try? Files.remove(resources.control.path)
-        throw error
-      }
-      ThisProcess.exit(supervisor.run())
+      let code = try runMachine(janitor)
+      janitor.dismiss()
+      ThisProcess.exit(code)
     } catch {
+      janitor.dismiss()
       VMLaunch.fail(error)
     }
+  }
+
+  private func runMachine(_ janitor: Janitor) throws(LaunchError) -> Int32 {
+    let parsed = try VMLaunch.parse(file)
+    let signals = try Supervisor.catchSignals()
+    let executables = try Executables()
+    let resources = try HostResources(parsed, host: HostProbe(), janitor: janitor)
+    let supervisor: Supervisor
+    do throws(LaunchError) {
+      supervisor = try Supervisor(
+        parsed.machine, resources, executables, signals: signals, janitor: janitor)
+    } catch {
+      resources.control.remove()
+      throw error
+    }
+    return supervisor.run()
   }
 }
 

@@ -4,21 +4,12 @@ import DeviceProtocol
 import Foundation
 import Glibc
 import LinuxSystem
+import TestSupport
 import Testing
 
 /// The core's side of one example device that is a process of its own.
 final class ExampleDevice {
   static let stateBytes = 163840
-
-  /// Builds the device once for all tests.
-  static let binary: Result<String, any Error> = Result {
-    let binary = try temporaryFolder().appending(path: "example-device").path()
-    let source = root.appending(path: "Tests/ExampleDevice/example-device.c").path()
-    let built = try run(
-      ["gcc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", source, "-o", binary, "-pthread"])
-    guard built.code == 0 else { throw Failure(reason: built.output) }
-    return binary
-  }
 
   let lane: CoreLane
   let clock: ClockWriter
@@ -34,22 +25,11 @@ final class ExampleDevice {
     clock = try ClockWriter()
     state = try MemoryFile.make("example-state", byteCount: Self.stateBytes)
     line = try EventFile.make()
-    (channel, process) = try Self.spawn()
+    let (socket, process) = try ExampleBinary.spawn()
+    (channel, self.process) = (Channel(socket), process)
   }
 
   deinit { kill() }
-
-  /// Starts the process with its channel as descriptor 3.
-  static func spawn() throws -> (Channel, Process) {
-    let (ours, theirs) = try PacketSocket.pair()
-    let process = Process()
-    process.executableURL = URL(filePath: "/bin/sh")
-    process.arguments = ["-c", "exec 3<&0 </dev/null; exec \(try binary.get()) 2>/dev/null"]
-    process.standardInput = FileHandle(fileDescriptor: theirs.descriptor.raw, closeOnDealloc: false)
-    try process.run()
-    withExtendedLifetime(theirs) {}
-    return (Channel(ours), process)
-  }
 
   func kill() {
     if process.isRunning { _ = Glibc.kill(process.processIdentifier, SIGKILL) }
@@ -58,7 +38,8 @@ final class ExampleDevice {
 
   func restart() throws {
     kill()
-    (channel, process) = try Self.spawn()
+    let (socket, process) = try ExampleBinary.spawn()
+    (channel, self.process) = (Channel(socket), process)
     try handshake(isRestart: true)
   }
 

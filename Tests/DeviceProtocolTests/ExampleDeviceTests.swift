@@ -3,6 +3,7 @@
 import DeviceProtocol
 import Foundation
 import LinuxSystem
+import TestSupport
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(3))) struct ExampleDeviceTests {

@@ -2,29 +2,8 @@
 
 import DeviceProtocol
 import Foundation
+import TestSupport
 import Testing
-
-/// Runs a program to its end; returns its exit code and what it wrote.
-func run(_ arguments: [String]) throws -> (code: Int32, output: String) {
-  let process = Process()
-  let pipe = Pipe()
-  process.executableURL = URL(filePath: "/usr/bin/env")
-  process.arguments = arguments
-  process.standardOutput = pipe
-  process.standardError = pipe
-  try process.run()
-  let output = try pipe.fileHandleForReading.readToEnd() ?? Data()
-  process.waitUntilExit()
-  return (process.terminationStatus, String(decoding: output, as: UTF8.self))
-}
-
-/// A folder of its own for what a test builds.
-func temporaryFolder() throws -> URL {
-  let folder = FileManager.default.temporaryDirectory.appending(
-    path: "bulkhead-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-  return folder
-}
 
 @Suite struct HeaderTests {
   static let warnings = ["-Wall", "-Wextra", "-Werror"]

@@ -3,6 +3,7 @@
 import DeviceModel
 import DeviceProtocol
 import LinuxSystem
+import TestSupport
 import Testing
 
 @Suite struct ClockTests {

@@ -2,6 +2,7 @@
 
 import DeviceModel
 import DeviceProtocol
+import TestSupport
 import Testing
 
 struct Part: DeviceState, Equatable {

@@ -2,6 +2,7 @@
 
 import DeviceProtocol
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct TableTests {

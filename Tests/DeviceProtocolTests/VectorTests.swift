@@ -2,6 +2,7 @@
 
 import DeviceProtocol
 import LinuxSystem
+import TestSupport
 import Testing
 
 @Suite struct VectorTests {

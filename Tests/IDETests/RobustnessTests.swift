@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DeviceModel
+import ModelTestSupport
 import Testing
 
 @testable import IDE
@@ -9,20 +10,16 @@ import Testing
 struct RobustnessTests {
   /// Writes a state down and restores it into a controller of the same shape.
   static func roundTrip(_ bench: inout Bench) {
-    var encoder = StateBytes()
-    bench.ide.visitState(&encoder)
+    let state = encoded(bench.ide)
     var fresh = Bench(discSectors: 100)
-    var decoder = StateBytes(bytes: encoder.bytes, isRestoring: true)
-    fresh.ide.visitState(&decoder)
+    restore(state, into: &fresh.ide)
     for channel in 0..<2 {
       let bytes = bench.ide.withBuffer(channel: channel) { s in (0..<s.count).map { s[$0] } }
       fresh.ide.withMutableBuffer(channel: channel) { s in
         for index in 0..<s.count { s[index] = bytes[index] }
       }
     }
-    var again = StateBytes()
-    fresh.ide.visitState(&again)
-    #expect(again.bytes == encoder.bytes)
+    #expect(encoded(fresh.ide) == state)
     bench.ide = fresh.ide
   }
 
@@ -139,7 +136,7 @@ struct RobustnessTests {
   @Test("300,000 random accesses never trap", arguments: [1, 2, 3])
   func fuzz(seed: UInt64) {
     var bench = Bench()
-    var random = SeededGenerator(state: seed)
+    var random = SeededGenerator(seed: seed)
     var requestCount = 0
 
     for _ in 0..<100_000 {
@@ -171,22 +168,20 @@ struct RobustnessTests {
 
   @Test("a damaged state never traps")
   func damagedState() {
-    var random = SeededGenerator(state: 99)
+    var random = SeededGenerator(seed: 99)
     var bench = Bench()
     bench.command(0x20, lba: 10, count: 2)
-    var encoder = StateBytes()
-    bench.ide.visitState(&encoder)
+    let state = encoded(bench.ide)
 
     for _ in 0..<300 {
-      var bytes = encoder.bytes
+      var bytes = state
       for _ in 0..<8 {
         let place = Int.random(in: 0..<bytes.count, using: &random)
         bytes[place] = UInt8.random(in: 0...255, using: &random)
       }
       var fresh = Bench()
-      var decoder = StateBytes(bytes: bytes, isRestoring: true)
-      fresh.ide.visitState(&decoder)
-      #expect(decoder.position == bytes.count)
+      let left = StateBytes.decode(bytes, into: &fresh.ide)
+      #expect(left == 0)
       for _ in 0..<100 { Self.poke(&fresh, &random) }
     }
   }

@@ -2,6 +2,7 @@
 
 import DeviceModel
 import PCI
+import ModelTestSupport
 import Testing
 
 @Suite("ConfigSpace")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DeviceModel
+import ModelTestSupport
 import Testing
 
 @testable import PIIX

@@ -2,6 +2,7 @@
 
 import DeviceModel
 import PIIX
+import ModelTestSupport
 import Testing
 
 /// Two hundred thousand random accesses for each region and each function by itself.

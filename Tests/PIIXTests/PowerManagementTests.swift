@@ -2,6 +2,7 @@
 
 import DeviceModel
 import PIIX
+import ModelTestSupport
 import Testing
 
 @Suite("PIIX4PowerManagement")

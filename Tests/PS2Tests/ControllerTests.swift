@@ -2,6 +2,7 @@
 
 import DeviceModel
 import PS2
+import ModelTestSupport
 import Testing
 
 @Suite("I8042")

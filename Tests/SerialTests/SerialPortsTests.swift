@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DeviceModel
+import ModelTestSupport
 import Testing
 
 @testable import Serial
@@ -71,7 +72,7 @@ struct SerialPortsTests {
 
   @Test("state goes to bytes and back, whatever it was", arguments: 1...8)
   func roundTrip(seed: UInt64) {
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     var ports = SerialPorts()
     hammer(&ports, count: 3000, with: &generator)
     let encoded = StateBytes.encode(ports)
@@ -88,7 +89,7 @@ struct SerialPortsTests {
 
   @Test("damaged state is taken without a trap", arguments: 1...20)
   func damagedState(seed: UInt64) {
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     var ports = SerialPorts()
     let garbage = (0..<20_000).map { _ in UInt8.random(in: 0...255, using: &generator) }
     _ = StateBytes.decode(garbage, into: &ports)
@@ -98,7 +99,7 @@ struct SerialPortsTests {
 
   @Test("random accesses never trap, and the mirror agrees with the registers")
   func fuzz() {
-    var generator = SeededGenerator(state: 0x16550)
+    var generator = SeededGenerator(seed: 0x16550)
     var ports = SerialPorts()
     hammer(&ports, count: 200_000, with: &generator)
     #expect(ports.uarts[0].outgoing(9999).count <= UART16550.queueCapacity)

@@ -3,38 +3,6 @@
 import Foundation
 import Testing
 
-/// A machine of fake processes: the launcher is real, the executables beside it are not.
-struct FakeMachine {
-  let scratch: Scratch
-  let launcher: Running
-  var socket: String { "\(scratch.path)/control.sock" }
-
-  init(_ scenario: String, extra: String = "", files: [String: String] = [:]) throws {
-    scratch = try Scratch()
-    for (name, text) in files { try scratch.write(name, text) }
-    try FileManager.default.copyItem(
-      atPath: Built.path("vmlaunch"), toPath: "\(scratch.path)/vmlaunch")
-    for name in ["vmcore", "vmdev-piix", "vmdev-ide", "vmdev-serial", "vmdev-vga"] {
-      try FileManager.default.copyItem(
-        atPath: Built.path("fake-child"), toPath: "\(scratch.path)/\(name)")
-    }
-    let file = try scratch.write(
-      "machine.toml",
-      """
-      name = "\(scenario)"
-      [monitor]
-      control = "unix:control.sock"
-      \(extra)
-      """)
-    launcher = try Running("\(scratch.path)/vmlaunch", [file], in: scratch)
-  }
-
-  /// Waits until all five processes have reported.
-  func isUp() -> Bool { launcher.waitFor("isolation: none, a fake", times: 5) }
-
-  var isSocketThere: Bool { FileManager.default.fileExists(atPath: socket) }
-}
-
 @Suite("The life cycle of a machine", .enabled(if: hasKVM && hasSeaBIOS), .serialized)
 struct LifeCycleTests {
   @Test("a machine that ends with code 0 ends silently and leaves nothing", .timeLimit(.minutes(1)))
@@ -57,7 +25,7 @@ struct LifeCycleTests {
     let machine = try FakeMachine("serve")
     #expect(machine.isUp())
     let children = childProcesses(of: machine.launcher.process.processIdentifier)
-    #expect(children.count == 5)
+    #expect(children.count == 6)
     #expect(machine.isSocketThere)
     kill(machine.launcher.process.processIdentifier, SIGTERM)
     #expect(machine.launcher.wait() == 0)
@@ -83,16 +51,19 @@ struct LifeCycleTests {
     let machine = try FakeMachine("hang")
     #expect(machine.isUp())
     let children = childProcesses(of: machine.launcher.process.processIdentifier)
-    #expect(children.count == 5)
+    #expect(children.count == 6)
     kill(machine.launcher.process.processIdentifier, SIGKILL)
     #expect(areGone(children))
   }
 
-  @Test("the next machine replaces the socket of one that was killed", .timeLimit(.minutes(1)))
+  @Test(
+    "the next machine replaces the socket of one that was killed with its janitor",
+    .timeLimit(.minutes(1)))
   func staleSocket() throws {
     let machine = try FakeMachine("hang")
     #expect(machine.isUp())
     let children = childProcesses(of: machine.launcher.process.processIdentifier)
+    kill(try #require(machine.janitorID), SIGKILL)
     kill(machine.launcher.process.processIdentifier, SIGKILL)
     #expect(areGone(children))
     #expect(machine.isSocketThere)
@@ -168,7 +139,7 @@ struct LifeCycleTests {
     let machine = try FakeMachine("crash", extra: "[device.serial]\non-fault = \"pause\"")
     #expect(
       machine.launcher.waitFor("the machine is held until: vmctl device restart crash serial"))
-    #expect(childProcesses(of: machine.launcher.process.processIdentifier).count == 4)
+    #expect(childProcesses(of: machine.launcher.process.processIdentifier).count == 5)
     kill(machine.launcher.process.processIdentifier, SIGTERM)
     #expect(machine.launcher.wait() == 0)
   }

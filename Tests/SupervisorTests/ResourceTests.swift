@@ -11,7 +11,7 @@ private func refusal(_ text: String, in scratch: Scratch) throws -> LaunchError?
   let parsed = try scratch.parse("name = \"m\"\n[monitor]\ncontrol = \"unix:c.sock\"\n" + text)
   do throws(LaunchError) {
     let resources = try HostResources(parsed, host: HostProbe())
-    try? Files.remove(resources.control.path)
+    resources.control.remove()
     return nil
   } catch {
     return error

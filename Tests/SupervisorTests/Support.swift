@@ -51,13 +51,16 @@ final class Running {
   let process = Process()
   private let errors: String
 
-  init(_ executable: String, _ arguments: [String], in scratch: Scratch) throws {
+  init(
+    _ executable: String, _ arguments: [String], in scratch: Scratch,
+    input: FileHandle = .nullDevice
+  ) throws {
     let name = UUID().uuidString.prefix(8)
     errors = try scratch.write("stderr-\(name)", "")
     output = try scratch.write("stdout-\(name)", "")
     process.executableURL = URL(fileURLWithPath: executable)
     process.arguments = arguments
-    process.standardInput = FileHandle.nullDevice
+    process.standardInput = input
     process.standardError = FileHandle(forWritingAtPath: errors)
     process.standardOutput = FileHandle(forWritingAtPath: output)
     try process.run()
@@ -108,6 +111,30 @@ func areGone(_ processes: [Int32], seconds: Double = 10) -> Bool {
     usleep(10_000)
   }
   return true
+}
+
+/// Waits until a condition holds; `false` when it does not in time.
+func until(seconds: Double, _ condition: () -> Bool) -> Bool {
+  let end = Date().addingTimeInterval(seconds)
+  while !condition() {
+    guard Date() < end else { return false }
+    usleep(10_000)
+  }
+  return true
+}
+
+/// The processes that run an executable of a folder, with their command lines.
+func processes(in folder: String) -> [Int32: [String]] {
+  var found: [Int32: [String]] = [:]
+  for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+    guard let pid = Int32(name),
+      let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(name)/exe"),
+      path.hasPrefix(folder + "/")
+    else { continue }
+    let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") ?? Data()
+    found[pid] = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+  }
+  return found
 }
 
 /// Whether this host has a /dev/kvm that can be used.

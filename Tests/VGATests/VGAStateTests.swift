@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DeviceModel
+import ModelTestSupport
 import Testing
 
 @testable import VGA
@@ -9,7 +10,7 @@ import Testing
 struct VGAStateTests {
   @Test("state goes to bytes and back, whatever it was", arguments: 1...6)
   func roundTrip(seed: UInt64) {
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     var machine = Machine.text
     hammer(&machine, count: 3000, with: &generator)
     let encoded = StateBytes.encode(machine.vga)
@@ -29,7 +30,7 @@ struct VGAStateTests {
 
   @Test("damaged state is taken without a trap", arguments: 1...20)
   func damagedState(seed: UInt64) {
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     var machine = Machine()
     let garbage = (0..<2000).map { _ in UInt8.random(in: 0...255, using: &generator) }
     _ = StateBytes.decode(garbage, into: &machine.vga)
@@ -40,7 +41,7 @@ struct VGAStateTests {
 
   @Test("random accesses and pictures never trap")
   func fuzz() {
-    var generator = SeededGenerator(state: 0x3DA)
+    var generator = SeededGenerator(seed: 0x3DA)
     var machine = Machine.text
     hammer(&machine, count: 220_000, with: &generator)
     #expect(machine.memory.bytes.count == 1 << 20)

@@ -37,8 +37,8 @@ int bh_set_thread_name(const char *_Nonnull name);
 int bh_set_affinity(uint64_t mask);
 int bh_close_range(unsigned first, unsigned last);
 void bh_forget_code(void);  // unmaps pages of the executable's code; they come back when used
-int bh_use_one_heap(void);  // for all threads; before the second one starts
 int bh_ignore_signal(int signal);
+int bh_use_one_arena(void);
 int bh_interrupt_signal(int signal);  // installs a handler that does nothing, without SA_RESTART
 int bh_block_signals(const int *_Nonnull signals, size_t count);
 int bh_signalfd(const int *_Nonnull signals, size_t count);

@@ -20,6 +20,7 @@ struct bh_spawn_request {
   uint64_t unshare_flags;                           // the other namespaces
   int becomes_zero;                                 // take ids 0 once the maps are written
   int drops_groups;                                 // and leave all supplementary groups
+  int outlives_parent;                              // is not killed when the parent's thread ends
 };
 
 // Where a child that could not be started stood; the parent reads it with the errno.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import DeviceModel
-
 extension StateVisitor {
   /// Visits a block of bytes whose length is fixed; missing bytes keep their values.
-  mutating func bytes<let count: Int>(_ name: StaticString, _ value: inout [count of UInt8]) {
+  @inlinable
+  public mutating func bytes<let count: Int>(_ name: StaticString, _ value: inout [count of UInt8])
+  {
     var array: [UInt8] = []
     array.reserveCapacity(count)
     for index in 0..<count { array.append(value[index]) }

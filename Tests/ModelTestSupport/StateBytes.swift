@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import DeviceModel
+public import DeviceModel
 
 /// Writes a model's state to bytes, or reads it back from them.
-struct StateBytes: StateVisitor {
-  private(set) var bytes: [UInt8] = []
-  private(set) var names: [String] = []
+public struct StateBytes: StateVisitor {
+  public private(set) var bytes: [UInt8] = []
+  public private(set) var names: [String] = []
   private var input: ArraySlice<UInt8>?
   private var prefix = ""
 
   /// Returns the encoded state of `model`.
-  static func encode<S: DeviceState>(_ model: S) -> StateBytes {
+  public static func encode<S: DeviceState>(_ model: S) -> StateBytes {
     var copy = model
     var visitor = StateBytes()
     copy.visitState(&visitor)
@@ -18,7 +18,8 @@ struct StateBytes: StateVisitor {
   }
 
   /// Fills `model` from `bytes`; returns how many were left over.
-  static func decode<S: DeviceState>(_ bytes: [UInt8], into model: inout S) -> Int {
+  @discardableResult
+  public static func decode<S: DeviceState>(_ bytes: [UInt8], into model: inout S) -> Int {
     var visitor = StateBytes()
     visitor.input = bytes[...]
     model.visitState(&visitor)
@@ -27,7 +28,7 @@ struct StateBytes: StateVisitor {
 
   private mutating func next() -> UInt8 { input?.popFirst() ?? 0 }
 
-  mutating func field<T: FixedWidthInteger>(_ name: StaticString, _ value: inout T) {
+  public mutating func field<T: FixedWidthInteger>(_ name: StaticString, _ value: inout T) {
     names.append(prefix + "\(name)")
     if input != nil {
       var new: T = 0
@@ -42,13 +43,13 @@ struct StateBytes: StateVisitor {
     }
   }
 
-  mutating func field(_ name: StaticString, _ value: inout Bool) {
+  public mutating func field(_ name: StaticString, _ value: inout Bool) {
     var byte: UInt8 = value ? 1 : 0
     field(name, &byte)
     value = byte != 0
   }
 
-  mutating func field(_ name: StaticString, _ value: inout [UInt8], capacity: Int) {
+  public mutating func field(_ name: StaticString, _ value: inout [UInt8], capacity: Int) {
     var count = UInt32(value.count)
     field(name, &count)
     if input != nil {
@@ -58,7 +59,7 @@ struct StateBytes: StateVisitor {
     }
   }
 
-  mutating func part<S: DeviceState>(_ name: StaticString, _ value: inout S) {
+  public mutating func part<S: DeviceState>(_ name: StaticString, _ value: inout S) {
     let outer = prefix
     prefix += "\(name)."
     value.visitState(&self)
@@ -66,11 +67,21 @@ struct StateBytes: StateVisitor {
   }
 }
 
-/// A small seeded generator (SplitMix64), so that a failing run can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
+/// Returns the encoded state of a model.
+public func encoded<S: DeviceState>(_ model: S) -> [UInt8] { StateBytes.encode(model).bytes }
 
-  mutating func next() -> UInt64 {
+/// Fills a model from bytes; those past the end are zero.
+public func restore<S: DeviceState>(_ bytes: [UInt8], into model: inout S) {
+  _ = StateBytes.decode(bytes, into: &model)
+}
+
+/// A small seeded generator (SplitMix64), so that a failing run can be repeated.
+public struct SeededGenerator: RandomNumberGenerator, Sendable {
+  private var state: UInt64
+
+  public init(seed: UInt64) { state = seed }
+
+  public mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var mixed = state
     mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9

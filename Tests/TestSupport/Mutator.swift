@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Makes malformed messages out of well-formed ones.
-enum Mutator {
+public enum Mutator {
   /// One message to try, and what was done to it.
-  struct Mutation: Sendable {
-    var what: String
-    var bytes: [UInt8]
+  public struct Mutation: Sendable {
+    public var what: String
+    public var bytes: [UInt8]
   }
 
   /// Every mutation of a message: cut at each length, made longer, each byte and word extreme.
   ///
   /// With `keepsSize` the header's size follows the length.
-  static func mutations(of message: [UInt8], keepsSize: Bool) -> [Mutation] {
+  public static func mutations(of message: [UInt8], keepsSize: Bool) -> [Mutation] {
     var result: [Mutation] = []
     func add(_ what: String, _ bytes: [UInt8]) {
       var bytes = bytes
@@ -39,7 +39,7 @@ enum Mutator {
     return result
   }
 
-  static func put(_ value: UInt32, at index: Int, in bytes: inout [UInt8]) {
+  public static func put(_ value: UInt32, at index: Int, in bytes: inout [UInt8]) {
     for byte in 0..<4 { bytes[index + byte] = UInt8(truncatingIfNeeded: value >> (8 * byte)) }
   }
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceModel
+internal import DeviceProtocol
+internal import KVM
+internal import LinuxSystem
+internal import PCI
+internal import Synchronization
+
+/// Holding, resetting and ending the machine.
+extension Machine {
+  /// Makes every vCPU park, and waits until all have.
+  ///
+  /// One that waits for a device runs no guest code either, and counts unless `strictly`.
+  /// Returns whether all did in time.
+  @discardableResult
+  func park(timeout: UInt64 = 10_000_000_000, strictly: Bool = false) -> Bool {
+    mode.value = Mode.park
+    for vcpu in vcpus { vcpu.kick() }
+    let end = HostClock.monotonic() + timeout
+    while true {
+      let count = parked.value
+      let held = strictly ? 0 : waiting.load(ordering: .sequentiallyConsistent)
+      guard count + held < UInt32(vcpus.count) else { return true }
+      guard HostClock.monotonic() < end else { return false }
+      parked.wait(while: count, timeout: 10_000_000)
+      for vcpu in vcpus { vcpu.kick() }
+    }
+  }
+
+  /// Lets the vCPUs run.
+  public func run() {
+    clock.start()
+    progress.withLock {
+      $0.state = "running"
+      $0.reason = ""
+    }
+    release()
+  }
+
+  /// Lets the vCPUs go, and waits until none counts as parked any more.
+  private func release() {
+    mode.value = Mode.run
+    let end = HostClock.monotonic() + 1_000_000_000
+    while HostClock.monotonic() < end {
+      let count = parked.value
+      guard count > 0 else { return }
+      parked.wait(while: count, timeout: 10_000_000)
+    }
+  }
+
+  /// Holds the vCPUs and the clock.
+  func pause(_ reason: String) {
+    park()
+    clock.stop()
+    for link in links { _ = link.ask(.pause, Empty(), timeout: 2_000_000_000) }
+    progress.withLock {
+      $0.state = "paused"
+      $0.reason = reason
+    }
+  }
+
+  /// Undoes ``pause(_:)``.
+  func resume() {
+    guard progress.withLock({ $0.state == "paused" }) else { return }
+    clock.start()
+    for link in links { _ = link.ask(.resume, Empty(), timeout: 2_000_000_000) }
+    run()
+  }
+
+  /// Brings the whole machine up again as new.
+  func reset() throws(KVMError) {
+    let isRunning = progress.withLock { $0.state == "running" }
+    abandoning.store(true, ordering: .sequentiallyConsistent)
+    defer { abandoning.store(false, ordering: .sequentiallyConsistent) }
+    park(strictly: true)
+    for link in links { link.reset(self) }
+    do throws(ProtocolError) {
+      try change { board throws(ProtocolError) in board.reset() }
+    } catch {
+      post(.end(code: 2, reason: error.reason))
+    }
+    try vm.setChipState(initialChips)
+    for (vcpu, state) in zip(vcpus, initialStates) { _ = try vcpu.setState(state) }
+    abandoning.store(false, ordering: .sequentiallyConsistent)
+    if isRunning { release() }
+  }
+
+  /// Ends the devices in an orderly way; what they hold is on the host afterwards.
+  func quit() {
+    guard !isEnding else { return }
+    park(timeout: 2_000_000_000)
+    ending.store(true, ordering: .sequentiallyConsistent)
+    mode.value = Mode.end
+    for link in links where link.status == .up {
+      _ = link.ask(.quit, Empty(), timeout: 5_000_000_000)
+    }
+  }
+}
