@@ -26,7 +26,6 @@ public enum DeviceProcess {
     Signals.ignore(13 /* SIGPIPE */)
     // The C library looks this up in /sys, which is out of reach later.
     _ = Processors.online
-    Allocator.shareOneArena()
     let launcher = Channel(PacketSocket(Descriptor(owning: launcherDescriptor)))
     do throws(ChannelError) {
       let packet = try launcher.receive(timeout: 10_000_000_000)
