@@ -122,12 +122,12 @@ public enum Files {
 
   /// Returns a descriptor of what one of this process's standard streams, 0 to 2, leads to.
   ///
-  /// Where it can be opened anew, it is: so that its flags (O_NONBLOCK) are not those of the
-  /// description that the caller's shell goes on with. A socket cannot; it is shared.
+  /// Where it can be opened anew, it is, without waiting on it: so that O_NONBLOCK is not set
+  /// for the description that the caller's shell goes on with. A socket cannot; it is shared.
   public static func standardStream(_ number: Int32) throws(SystemError) -> Descriptor {
     let flags = number == 0 ? O_RDONLY : O_WRONLY
     if let shared = try? duplicate(number), !shared.isRegularFile,
-      let own = try? Descriptor.open("/proc/self/fd/\(number)", flags | O_NOCTTY)
+      let own = try? Descriptor.open("/proc/self/fd/\(number)", flags | O_NOCTTY | O_NONBLOCK)
     {
       return own
     }

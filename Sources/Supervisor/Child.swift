@@ -118,6 +118,8 @@ struct Starter {
       let pair = try PacketSocket.pair()
       own = pair.0
       log = try Files.pipe()
+      // A child goes on when its log is full: the line is lost.
+      try log.writing.setNonBlocking(true)
       var one = try Spawn.prepare(
         executable: path, arguments: [role.executable], environment: environment,
         descriptors: [(null, 0), (log.writing, 1), (log.writing, 2), (pair.1.descriptor, 3)],

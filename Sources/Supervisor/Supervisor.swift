@@ -213,9 +213,20 @@ public final class Supervisor {
     for _ in 0..<4 where child.isLogOpen { show(child) }
   }
 
+  private static let errors = try? Files.standardStream(2)
+
+  /// Writes to standard error; what is not taken within a moment is dropped.
+  ///
+  /// Nobody may be reading there, and the machine goes on all the same.
   private static func write(_ text: String) {
-    guard let stream = try? Files.standardStream(2) else { return }
-    // Nobody may be reading; the machine goes on all the same.
-    try? stream.writeAll(Array(text.utf8))
+    guard let errors else { return }
+    var rest = Array(text.utf8)[...]
+    var poller = Poller()
+    poller.add(errors, .writable)
+    while !rest.isEmpty, let ready = try? poller.wait(timeout: 100_000_000), ready > 0 {
+      // No more at once than a pipe that is writable takes.
+      guard let count = try? errors.write(Array(rest.prefix(4096))) else { return }
+      rest = rest.dropFirst(count)
+    }
   }
 }

@@ -51,6 +51,7 @@ extension SystemTests {
       #expect(machine.exitCode() == exitCode(of: 0x15), "\(machine.errors)")
       #expect(machine.restarts("vmdev-serial") == 4)
       #expect(machine.serial == expected)
+      #expect(!machine.leavesStreamsNonBlocking)
     }
 
     @Test("text to a pseudo-terminal arrives once and in order", .timeLimit(.minutes(5)))

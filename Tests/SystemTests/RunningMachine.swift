@@ -50,6 +50,8 @@ final class RunningMachine {
   private var input: FileHandle?
   private var output: Descriptor?
   private var pipes: [Pipe] = []
+  /// The launcher's standard input and output, as whoever started it shares them.
+  private var shared: [Descriptor] = []
   private var received: [UInt8] = []
   private var known: [Int32] = []
 
@@ -70,6 +72,9 @@ final class RunningMachine {
       let up = Pipe()
       process.standardInput = down
       process.standardOutput = up
+      shared = [down.fileHandleForReading, up.fileHandleForWriting].map {
+        Descriptor(owning: dup($0.fileDescriptor))
+      }
       try process.run()
       input = down.fileHandleForWriting
       pipes = [down, up]
@@ -84,6 +89,11 @@ final class RunningMachine {
   }
 
   deinit { end() }
+
+  /// Whether the streams that the launcher was given are left without waiting (O_NONBLOCK).
+  var leavesStreamsNonBlocking: Bool {
+    shared.contains { fcntl($0.raw, F_GETFL) & O_NONBLOCK != 0 }
+  }
 
   /// Kills what is left of the machine.
   func end() {
