@@ -129,8 +129,8 @@ let package = Package(
     tests(
       "DeviceHostTests",
       [
-        "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "vmdev-ide",
-        "vmdev-piix", "vmdev-vga",
+        "DeviceHost", "DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox", "TestSupport",
+        "vmdev-ide", "vmdev-piix", "vmdev-serial", "vmdev-vga",
       ]),
     tests("KVMTests", ["KVM", "LinuxSystem"], exclude: ["Guests"]),
     tests(
@@ -140,6 +140,12 @@ let package = Package(
         "TestSupport",
       ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
+    tests(
+      "PlanTests",
+      [
+        "MachineFile", "DeviceHost", "DeviceProtocol", "LinuxSystem", "IDE", "vmdev-piix",
+        "vmdev-ide", "vmdev-serial", "vmdev-vga",
+      ]),
     tests(
       "SupervisorTests",
       [

@@ -126,10 +126,6 @@ int64_t bh_splice(int from, int to, size_t count, unsigned flags) {
   return RESULT(splice(from, NULL, to, NULL, count, flags));
 }
 
-int bh_fallocate(int fd, int mode, int64_t offset, int64_t length) {
-  return RESULT(fallocate(fd, mode, offset, length));
-}
-
 int bh_ofd_lock(int fd, short type, int64_t start, int64_t length) {
   struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
   return RESULT(fcntl(fd, F_OFD_SETLK, &lock));
@@ -167,11 +163,11 @@ int bh_seqpacket_listen(const char *path, int mode) {
   return result;
 }
 
-int bh_seqpacket_connect(const char *path) {
+int bh_seqpacket_connect(const char *path, int flags) {
   struct sockaddr_un address;
   int result = address_of(path, &address);
   if (result < 0) return result;
-  int fd = RESULT(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  int fd = RESULT(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
   if (fd < 0) return fd;
   result = RESULT(connect(fd, (struct sockaddr *)&address, sizeof address));
   if (result >= 0) return fd;
@@ -228,15 +224,6 @@ int64_t bh_receive(int fd, void *bytes, size_t count, int *fds, size_t *fd_count
   }
   if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) *truncated = 1;
   return got;
-}
-
-int bh_peer_credentials(int fd, pid_t *pid, uid_t *uid) {
-  struct ucred credentials;
-  socklen_t length = sizeof credentials;
-  int result = RESULT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length));
-  *pid = credentials.pid;
-  *uid = credentials.uid;
-  return result;
 }
 
 int64_t bh_monotonic_ns(void) {

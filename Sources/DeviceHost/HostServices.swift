@@ -133,8 +133,10 @@ public final class HostServices {
     do throws(ChannelError) {
       try channel.request(request, sequence: sequence, message)
       while true {
-        guard let packet = try channel.receive() else { continue }
+        guard var packet = try channel.receive() else { continue }
         guard packet.header.flags.contains(.reply), packet.header.sequence == sequence else {
+          // Nothing but a screendump has use for descriptors, and there are not many.
+          if packet.header.request != Request.screendump.rawValue { packet.descriptors = [] }
           deferred.append(packet)
           guard deferred.count < 64 else {
             throw ChannelError.broken(ProtocolError("too many requests while a reply is due"))
@@ -158,23 +160,12 @@ public final class HostServices {
 
   // MARK: - Bulk state
 
+  /// How many bytes can be kept beside the state: as many as the launcher has provided.
+  public var bulkByteCount: Int { page.bulkByteCount }
+
   /// Keeps bytes beside the state, such as a sector buffer; before the commit that refers to them.
   public func setBulk(_ bytes: [UInt8], at offset: Int) { page.setBulk(bytes, at: offset) }
 
   /// Reads bytes kept beside the state.
   public func bulk(at offset: Int, count: Int) -> [UInt8] { page.bulk(at: offset, count: count) }
-}
-
-/// Lines for the operator, on standard error; the launcher names the process.
-public enum Log {
-  /// Writes one line.
-  public static func line(_ text: String) {
-    var line = Array(text.utf8.prefix(2000))
-    line.append(10)
-    _ = try? StandardError.descriptor.write(line)
-  }
-}
-
-private enum StandardError {
-  static let descriptor = Descriptor(owning: 2)
 }

@@ -37,14 +37,22 @@ public final class ClockReader: Sendable {
   /// Whether the clock runs.
   public var isRunning: Bool { memory.acquire32(at: ClockLayout.runningOffset) != 0 }
 
+  /// How often the page is read again while it is being changed: far longer than that takes.
+  private static let mostTries = 1_000_000
+
   /// The virtual time now.
+  ///
+  /// A core that dies while it changes the page, or never ends doing so, gets its device a
+  /// wrong time, and not stuck.
   public func now() -> VMTime {
+    var tries = 0
     while true {
       let before = memory.acquire32(at: ClockLayout.sequenceOffset)
       let running = memory.acquire32(at: ClockLayout.runningOffset)
       let value = memory.acquire64(at: ClockLayout.valueOffset)
       let after = memory.acquire32(at: ClockLayout.sequenceOffset)
-      guard before == after, before & 1 == 0 else {
+      guard before == after && before & 1 == 0 || tries >= Self.mostTries else {
+        tries += 1
         Thread.relax()
         continue
       }

@@ -74,13 +74,6 @@ extension VCPU {
     } == 1
   }
 
-  /// Injects a non-maskable interrupt.
-  public func injectNMI() throws(KVMError) {
-    try asking { () throws(SystemError) in
-      _ = try descriptor.control("KVM_NMI", KVMRequest.nmi)
-    }
-  }
-
   // MARK: - All of it
 
   /// Returns the whole state.
@@ -175,13 +168,6 @@ extension VCPU {
     for msr in state.msrs where try !setMSR(msr.index, msr.value) { refused.append(msr.index) }
     try setEvents(state.events)
     return refused
-  }
-
-  /// Runs the time-stamp counter at a frequency; returns whether KVM can.
-  public func setTSCFrequency(kHz: UInt32) -> Bool {
-    let result = try? descriptor.control(
-      "KVM_SET_TSC_KHZ", KVMRequest.setTSCKHz, UInt(kHz))
-    return result != nil
   }
 
   // MARK: - Requests

@@ -167,17 +167,6 @@ extension VirtualMachine {
         "KVM_REGISTER_COALESCED_MMIO", KVMRequest.registerCoalescedMMIO, &zone)
     }
   }
-
-  /// Undoes ``addCoalescedZone(address:byteCount:isPort:)``.
-  public func removeCoalescedZone(address: UInt64, byteCount: UInt32, isPort: Bool)
-    throws(KVMError)
-  {
-    var zone: [2 of UInt64] = [address, UInt64(byteCount) | (isPort ? 1 << 32 : 0)]
-    try asking { () throws(SystemError) in
-      _ = try descriptor.control(
-        "KVM_UNREGISTER_COALESCED_MMIO", KVMRequest.unregisterCoalescedMMIO, &zone)
-    }
-  }
 }
 
 extension Block {

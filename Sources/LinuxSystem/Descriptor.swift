@@ -13,12 +13,6 @@ public final class Descriptor: Sendable {
 
   deinit { close(raw) }
 
-  /// Returns a second descriptor of the same open file description (F_DUPFD_CLOEXEC).
-  public func duplicate() throws(SystemError) -> Descriptor {
-    Descriptor(
-      owning: try SystemError.check("fcntl(F_DUPFD_CLOEXEC)", bh_fcntl(raw, F_DUPFD_CLOEXEC, 0)))
-  }
-
   /// Opens a path, close-on-exec.
   public static func open(_ path: String, _ flags: Int32, mode: UInt32 = 0o600)
     throws(SystemError) -> Descriptor

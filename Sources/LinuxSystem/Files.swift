@@ -154,9 +154,6 @@ extension Descriptor {
     return FileIdentity(device: UInt64(info.st_dev), inode: UInt64(info.st_ino))
   }
 
-  /// Whether it is a terminal.
-  public var isTerminal: Bool { isatty(raw) == 1 }
-
   /// The offset of the end of a file or block device (lseek).
   public func end() throws(SystemError) -> UInt64 {
     let result = lseek(raw, 0, SEEK_END)

@@ -200,14 +200,6 @@ extension Mapping {
     unsafe word32(offset).pointee.load(ordering: .sequentiallyConsistent)
   }
 
-  /// Replaces `expected` by `new`; returns whether it did.
-  @inlinable
-  public func exchange32(expected: UInt32, _ new: UInt32, at offset: Int) -> Bool {
-    unsafe word32(offset).pointee.compareExchange(
-      expected: expected, desired: new, ordering: .sequentiallyConsistent
-    ).exchanged
-  }
-
   /// Adds to a word and returns the new value.
   @inlinable
   @discardableResult

@@ -46,9 +46,14 @@ public final class PacketSocket: Sendable {
   }
 
   /// Connects to a listening socket at a path.
-  public static func connect(_ path: String) throws(SystemError) -> PacketSocket {
+  ///
+  /// With `wait` false neither this call nor later ones on the socket wait; EAGAIN says that as
+  /// many connections as there may be have not been accepted yet.
+  public static func connect(_ path: String, wait: Bool = true) throws(SystemError)
+    -> PacketSocket
+  {
     // SAFETY: the path is a NUL-terminated copy that outlives the call.
-    let raw = unsafe bh_seqpacket_connect(path)
+    let raw = unsafe bh_seqpacket_connect(path, wait ? 0 : 0x800 /* SOCK_NONBLOCK */)
     return PacketSocket(Descriptor(owning: try SystemError.check("connect \(path)", raw)))
   }
 
@@ -101,14 +106,5 @@ public final class PacketSocket: Sendable {
     return Message(
       bytes: bytes, descriptors: numbers.prefix(fdCount).map { Descriptor(owning: $0) },
       isTruncated: truncated != 0)
-  }
-
-  /// The process and user at the other end, as the kernel saw them on connect.
-  public func peer() throws(SystemError) -> (process: Int32, user: UInt32) {
-    var pid: pid_t = 0
-    var uid: uid_t = 0
-    // SAFETY: the call fills the two values.
-    _ = try SystemError.check("getsockopt", unsafe bh_peer_credentials(descriptor.raw, &pid, &uid))
-    return (pid, uid)
   }
 }

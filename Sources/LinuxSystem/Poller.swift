@@ -10,8 +10,6 @@ public struct Poller: Sendable {
     public init(rawValue: Int16) { self.rawValue = rawValue }
     public static let readable = Events(rawValue: Int16(POLLIN))
     public static let writable = Events(rawValue: Int16(POLLOUT))
-    /// The other end has closed; always watched.
-    public static let hangUp = Events(rawValue: Int16(POLLHUP))
     /// An error is pending; always watched.
     public static let failure = Events(rawValue: Int16(POLLERR | POLLNVAL))
   }

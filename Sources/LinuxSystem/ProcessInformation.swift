@@ -21,20 +21,3 @@ public enum ThisProcess {
   /// Ends the process at once, running no exit handlers.
   public static func exit(_ code: Int32) -> Never { _exit(code) }
 }
-
-/// A request of ioctl(2), by name and number.
-public struct KernelRequest: Sendable, Hashable {
-  public var name: String
-  public var number: UInt32
-
-  /// The requests of KVM that the core makes.
-  public static let kvm: [KernelRequest] = {
-    var all: [KernelRequest] = []
-    var number: UInt32 = 0
-    // SAFETY: the table's names are constants of the C shim.
-    while let name = unsafe bh_kvm_request(all.count, &number) {
-      all.append(KernelRequest(name: unsafe String(cString: name), number: number))
-    }
-    return all
-  }()
-}

@@ -2,10 +2,10 @@
 
 /// What would be started for a machine: shown by `vmlaunch check`.
 ///
-/// The constructor fills in what the machine file decides; the launcher adds what it
-/// finds out (the accelerator that `auto` takes, firmware paths, sandbox layers).
+/// It follows from the machine file alone: of the host, nothing is in it.
 public struct Plan: Hashable, Sendable {
-  /// A file descriptor that a process is started with.
+  /// A file descriptor that a process has for its work, with where it is from if that is not
+  /// the launcher.
   public struct Descriptor: Hashable, Sendable {
     /// Its role, such as `drive ide0.0`.
     public var role: String
@@ -25,13 +25,13 @@ public struct Plan: Hashable, Sendable {
     /// The sandbox profile's name.
     public var profile: String
     public var descriptors: [Descriptor]
-    /// The ports, interrupts and PCI functions that it may claim; the core claims nothing.
-    public var claims: [String]
+    /// What it will claim of the machine; the core claims nothing.
+    public var claims: [Claim]
     /// What else to say, such as its deadline.
     public var notes: [String]
 
     public init(
-      name: String, profile: String, descriptors: [Descriptor] = [], claims: [String] = [],
+      name: String, profile: String, descriptors: [Descriptor] = [], claims: [Claim] = [],
       notes: [String] = []
     ) {
       self.name = name
@@ -88,12 +88,15 @@ public struct Plan: Hashable, Sendable {
       process.descriptors.append(Descriptor("accelerator", "/dev/kvm"))
     }
     process.descriptors += [
-      Descriptor("guest memory", "memfd, \(machine.memory)"),
+      Descriptor("guest memory", "memfd of its own, \(machine.memory)"),
       Descriptor("firmware", firmware(machine) + " (read-only)"),
       Descriptor("control", "listening socket"),
     ]
-    process.descriptors += Machine.DeviceName.allCases.map {
-      Descriptor("device \($0.rawValue)", "socket to vmdev-\($0.rawValue)")
+    for name in Machine.DeviceName.allCases.map(\.rawValue) {
+      process.descriptors += [
+        Descriptor("state page \(name)", "memfd"),
+        Descriptor("device \(name)", "socket to vmdev-\(name)"),
+      ]
     }
     process.notes.append(machine.cpus == 1 ? "1 vCPU thread" : "\(machine.cpus) vCPU threads")
     return process
@@ -104,15 +107,7 @@ public struct Plan: Hashable, Sendable {
     if let console = machine.debug.console {
       process.descriptors.append(Descriptor("debug console", text(console)))
     }
-    process.claims = [
-      "PCI 00:01.0 ISA bridge", "PCI 00:01.3 power management", "ports 60h, 64h keyboard",
-      "ports 61h, 92h system control", "ports 70h-71h clock", "port CF9h reset",
-      "ports 510h-51Bh fw_cfg", "IRQ 1, 8, 9, 12",
-    ]
-    if machine.debug.console != nil { process.claims.append("port 402h debug console") }
-    if let port = machine.debug.exitPort {
-      process.claims.append("port \(String(port, radix: 16, uppercase: true))h debug exit")
-    }
+    process.claims = piixClaims(machine)
     return process
   }
 
@@ -126,10 +121,7 @@ public struct Plan: Hashable, Sendable {
           "drive \(drive.slot.rawValue)",
           "\(drive.image) (\(media)\(drive.format.rawValue), \(access))"))
     }
-    process.claims = [
-      "PCI 00:01.1 IDE", "ports 1F0h-1F7h, 3F6h", "ports 170h-177h, 376h", "IRQ 14, 15",
-      machine.devices.ide.dma == .mediated ? "mediated DMA" : "all guest memory",
-    ]
+    process.claims = ideClaims(machine)
     return process
   }
 
@@ -138,19 +130,17 @@ public struct Plan: Hashable, Sendable {
     for (index, backend) in machine.serial.enumerated() {
       process.descriptors.append(Descriptor("COM\(index + 1)", text(backend)))
     }
-    process.claims = ["ports 3F8h, 2F8h, 3E8h, 2E8h (8 each)", "IRQ 4, 3"]
+    process.claims = serialClaims(machine)
     return process
   }
 
   private static func vga(_ machine: Machine) -> Process {
     var process = device(.vga, machine)
     process.descriptors += [
-      Descriptor("video memory", "memfd, 16MiB"),
+      Descriptor("video memory", "memfd from vmcore, 16MiB"),
       Descriptor("VGA BIOS", (machine.vgaBIOS ?? "seabios") + " (read-only)"),
     ]
-    process.claims = [
-      "PCI 00:02.0 VGA", "ports 3B0h-3DFh", "ports 1CEh-1D0h", "memory A0000h-BFFFFh",
-    ]
+    process.claims = vgaClaims(machine)
     return process
   }
 
@@ -160,7 +150,7 @@ public struct Plan: Hashable, Sendable {
       name: "vmdev-\(name.rawValue)", profile: name.rawValue,
       descriptors: [
         Descriptor("core", settings.socket.map { "socket \($0)" } ?? "socket to vmcore"),
-        Descriptor("state page", "memfd"),
+        Descriptor("state page", "memfd from vmcore"),
       ],
       notes: ["deadline \(TimeSpan.text(settings.deadline)), on fault \(settings.onFault.rawValue)"]
     )

@@ -27,8 +27,7 @@ struct Unsupported: Sendable {
   static let thisVersion: [Unsupported] = [
     Unsupported(key: "machine.accelerator", match: .equal("soft"), accepted: "auto, kvm"),
     Unsupported(key: "machine.accelerator", match: .equal("none"), accepted: "auto, kvm"),
-    Unsupported(
-      key: "machine.cpu-model", match: .noneOf(["host", "base"]), accepted: "host, base"),
+    Unsupported(key: "machine.cpu-model", match: .noneOf(["host"]), accepted: "host"),
     Unsupported(key: "boot.kernel", match: .any, accepted: "boot.order with a bootable drive"),
     Unsupported(key: "boot.initrd", match: .any, accepted: "boot.order with a bootable drive"),
     Unsupported(key: "boot.cmdline", match: .any, accepted: "boot.order with a bootable drive"),

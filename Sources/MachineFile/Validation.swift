@@ -33,16 +33,19 @@ extension ParsedMachine {
 
   private func checkResources(_ host: HostFacts) throws(MachineFileError) {
     let isKVMWanted = machine.accelerator == .kvm || machine.accelerator == .auto
-    if isKVMWanted, host.kvm != .usable {
-      let reason =
-        switch host.kvm {
-        case .unusable(let reason): "cannot be used here: \(reason)"
-        case .missing, .usable: "is not there"
-        }
-      throw error(
-        "machine.accelerator",
-        "\(quoted(machine.accelerator.rawValue)) needs /dev/kvm, which \(reason)",
-        remedy: "accepted: a host with a usable /dev/kvm")
+    if isKVMWanted {
+      let others = "other accelerators are not in this version"
+      switch host.kvm {
+      case .usable: break
+      case .missing:
+        throw error(
+          "machine.accelerator", "there is no /dev/kvm",
+          remedy: "load the kernel's kvm module or allow nested virtualisation; " + others)
+      case .unusable(let reason):
+        throw error(
+          "machine.accelerator", "/dev/kvm cannot be used: \(reason)",
+          remedy: "join the group kvm, or see the kernel's log; " + others)
+      }
     }
     if isKVMWanted, machine.cpus > host.maximumCPUs {
       throw error(
@@ -66,15 +69,15 @@ extension ParsedMachine {
     case .seaBIOS:
       guard host.seaBIOS == nil else { break }
       throw error(
-        "machine.firmware", "\"seabios\" is not installed on this host",
-        remedy: "accepted: seabios with the distribution's package, or the path of an image")
+        "machine.firmware", "SeaBIOS is not installed",
+        remedy: "apt-get install seabios, or name the path of an image")
     }
     if let path = machine.vgaBIOS {
       try checkReadable(path, "machine.vga-bios", "a file", files)
     } else if host.vgaBIOS == nil {
       throw error(
-        "machine.vga-bios", "the VGA BIOS of SeaBIOS is not installed on this host",
-        remedy: "accepted: the distribution's seabios package, or the path of an image")
+        "machine.vga-bios", "SeaBIOS's VGA BIOS is not installed",
+        remedy: "apt-get install seabios, or name the path of an image")
     }
   }
 

@@ -119,17 +119,10 @@ public struct ConfigSpace: DeviceState, Sendable {
   public var decodesMemory: Bool { value[0x04] & 2 != 0 }
   /// Whether the function may start transactions of its own (command, bit 2).
   public var isBusMaster: Bool { value[0x04] & 4 != 0 }
-  /// Whether INTx# is held back (command, bit 10; PCI 2.3 and later).
-  public var isInterruptDisabled: Bool { value[0x05] & 4 != 0 }
   /// What software noted in the interrupt line register.
   public var interruptLine: UInt8 { value[0x3C] }
   /// 1 to 4 for INTA# to INTD#, 0 for none.
   public var interruptPin: UInt8 { value[0x3D] }
-
-  /// Sets or clears the interrupt status bit (status, bit 3; PCI 2.3, 6.2.3).
-  public mutating func setInterruptStatus(_ isAsserted: Bool) {
-    value[0x06] = isAsserted ? value[0x06] | 0x08 : value[0x06] & ~0x08
-  }
 
   /// Latches error bits of the status register, as the function reports them (6.2.3).
   public mutating func raiseStatus(_ bits: UInt16) {

@@ -8,6 +8,13 @@ struct SMBIOS {
   static let tablesFile = "etc/smbios/smbios-tables"
   static let anchorFile = "etc/smbios/smbios-anchor"
 
+  private static let vendor = "Bulkhead"
+  private static let product = "Standard PC (i440FX + PIIX)"
+  /// Of the machine that these tables describe; a guest may tell machines apart by it.
+  private static let version = "1"
+  /// When that version was settled, as month, day and year (7.1).
+  private static let releaseDate = "11/22/2026"
+
   private(set) var tables: [UInt8] = []
   private var count: UInt16 = 0
   private var largest: UInt16 = 0
@@ -28,18 +35,18 @@ struct SMBIOS {
       0, 0x0000,
       [1, 2] + littleEndianBytes(UInt16(0xE800)) + [3, 0]
         + littleEndianBytes(UInt64(0x08)) + [0x00, 0x14, 0, 0, 0xFF, 0xFF],
-      ["SeaBIOS", "1.16.2", "04/01/2014"])
+      [Self.vendor, Self.version, Self.releaseDate])
     // 1: the system; the first three fields of its UUID are little-endian (7.2.1).
     let uuid = configuration.uuid
     let swapped = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map { uuid[$0] }
     add(
       1, 0x0100, [1, 2, 3, 0] + swapped + [0x06, 0, 0],
-      ["Bulkhead", "Standard PC (i440FX + PIIX)", "1"])
+      [Self.vendor, Self.product, Self.version])
     // 3: the chassis: other, safe states, no lock.
     add(
       3, 0x0300,
       [1, 1, 2, 0, 0, 3, 3, 3, 2] + littleEndianBytes(UInt32(0)) + [0, 0, 0, 0, 0],
-      ["Bulkhead", "1"])
+      [Self.vendor, Self.version])
   }
 
   private mutating func addProcessor(_ index: Int) {
@@ -50,7 +57,9 @@ struct SMBIOS {
     fields += [UInt8](repeating: 0xFF, count: 6)  // no cache structures
     fields += [0, 0, 0, 1, 1, 1] + littleEndianBytes(UInt16(0x04))  // 64-bit capable
     fields += littleEndianBytes(UInt16(0x01))
-    add(4, 0x0400 &+ UInt16(truncatingIfNeeded: index), fields, ["CPU \(index)", "Bulkhead", "1"])
+    add(
+      4, 0x0400 &+ UInt16(truncatingIfNeeded: index), fields,
+      ["CPU \(index)", Self.vendor, Self.version])
   }
 
   private mutating func addMemory(_ configuration: PCTables.Configuration, total: UInt64) {
@@ -72,7 +81,7 @@ struct SMBIOS {
     fields += littleEndianBytes(UInt16(2)) + littleEndianBytes(UInt16(0))
     fields += [2, 0, 0, 0, 0] + littleEndianBytes(extended)
     fields += [UInt8](repeating: 0, count: 8)
-    add(17, 0x1100, fields, ["DIMM 0", "Bulkhead"])
+    add(17, 0x1100, fields, ["DIMM 0", Self.vendor])
     // 19: where it appears.
     addMapping(0x1300, base: 0, size: configuration.memoryBelow4G)
     if configuration.memoryAbove4G > 0 {

@@ -36,10 +36,6 @@ public struct I8042: DeviceState, Sendable {
     case reset
   }
 
-  /// The regions' ports: 60h and 64h, one byte each.
-  public static let dataPort: UInt16 = 0x60
-  public static let commandPort: UInt16 = 0x64
-
   public init() {}
 
   struct CommandByte: OptionSet, Sendable {

@@ -6,7 +6,6 @@ extension SandboxProfile {
   private static let fcntlCommands: [(UInt32, String)] = [
     (3, "F_GETFL: making a descriptor non-blocking"),
     (4, "F_SETFL: making a descriptor non-blocking"),
-    (1030, "F_DUPFD_CLOEXEC: a second owner of a descriptor"),
     (1034, "F_GET_SEALS: a memfd is mapped only if it can't shrink"),
   ]
 
@@ -23,26 +22,53 @@ extension SandboxProfile {
     ]
     + fcntlCommands.map { SyscallRule("fcntl", [.equals(argument: 1, $0.0)], $0.1) }
 
+  /// What the core asks of KVM once it is sealed; the machine itself was made before.
+  static let kvmRequests: [(request: UInt, reason: String)] = [
+    (KVMRequest.run, "KVM_RUN: the guest runs"),
+    (KVMRequest.setUserMemoryRegion, "KVM_SET_USER_MEMORY_REGION: the memory map changes"),
+    (KVMRequest.irqfd, "KVM_IRQFD: a device's interrupt lines"),
+    (KVMRequest.setIRQChip, "KVM_SET_IRQCHIP: reset of the interrupt controllers"),
+    (KVMRequest.setPIT, "KVM_SET_PIT2: reset of the timer"),
+    (KVMRequest.setMPState, "KVM_SET_MP_STATE: reset of a vCPU"),
+    (KVMRequest.setRegisters, "KVM_SET_REGS: reset of a vCPU"),
+    (KVMRequest.setSystemRegisters, "KVM_SET_SREGS: reset of a vCPU"),
+    (KVMRequest.setXCRs, "KVM_SET_XCRS: reset of a vCPU"),
+    (KVMRequest.setXSave, "KVM_SET_XSAVE: reset of a vCPU"),
+    (KVMRequest.setDebugRegisters, "KVM_SET_DEBUGREGS: reset of a vCPU"),
+    (KVMRequest.setLAPIC, "KVM_SET_LAPIC: reset of a vCPU"),
+    (KVMRequest.setMSRs, "KVM_SET_MSRS: reset of a vCPU"),
+    (KVMRequest.setVCPUEvents, "KVM_SET_VCPU_EVENTS: reset of a vCPU"),
+    (KVMRequest.getMPState, "KVM_GET_MP_STATE: the vCPU's state, said when it fails"),
+    (KVMRequest.getRegisters, "KVM_GET_REGS: the vCPU's state, said when it fails"),
+    (KVMRequest.getSystemRegisters, "KVM_GET_SREGS: the vCPU's state, said when it fails"),
+    (KVMRequest.getVCPUEvents, "KVM_GET_VCPU_EVENTS: the vCPU's state, said when it fails"),
+    (KVMRequest.getDebugRegisters, "KVM_GET_DEBUGREGS: the vCPU's state, said when it fails"),
+    (KVMRequest.getXSave, "KVM_GET_XSAVE: the vCPU's state, said when it fails"),
+    (KVMRequest.getXCRs, "KVM_GET_XCRS: the vCPU's state, said when it fails"),
+    (KVMRequest.getMSRs, "KVM_GET_MSRS: the vCPU's state, said when it fails"),
+    (KVMRequest.getLAPIC, "KVM_GET_LAPIC: the vCPU's state, said when it fails"),
+    (KVMRequest.getTSCKHz, "KVM_GET_TSC_KHZ: the vCPU's state, said when it fails"),
+  ]
+
   /// The core: guest memory, KVM's vCPUs, the device channels, the monitor.
   public static var core: SandboxProfile {
     var profile = SandboxProfile(
       "core",
       channels + [
-        SyscallRule("pread64", "the bytes of firmware and ROM images"),
+        SyscallRule("pread64", "the bytes of a ROM that came with a device's claims"),
         SyscallRule("getpid", "sending a signal to one of the own threads"),
         SyscallRule("tgkill", "kicking a vCPU out of KVM_RUN; no other process is visible"),
         SyscallRule("accept4", "a monitor's client connects to the socket the launcher made"),
+        SyscallRule("eventfd2", "the interrupt lines that a device claims"),
         SyscallRule(
-          "getsockopt", [.equals(argument: 1, 1), .equals(argument: 2, 17)],
-          "SO_PEERCRED of a monitor's client"),
-        SyscallRule(
-          "eventfd2", "an interrupt line or a wake-up for a device that was started again"),
-        SyscallRule("memfd_create", "the lane pages of a device that was started again"),
-        SyscallRule("ftruncate", "the size of those pages"),
-        SyscallRule("fcntl", [.equals(argument: 1, 1033)], "F_ADD_SEALS: sealing them"),
+          "memfd_create",
+          "the bounce buffer, video memory and ROM that a device claims; the word that a thread "
+            + "waits for a device's reply on (Gate)"),
+        SyscallRule("ftruncate", "the size of that memory"),
+        SyscallRule("fcntl", [.equals(argument: 1, 1033)], "F_ADD_SEALS: sealing it"),
       ]
-        + KernelRequest.kvm.map {
-          SyscallRule("ioctl", [.equals(argument: 1, $0.number)], $0.name)
+        + kvmRequests.map {
+          SyscallRule("ioctl", [.equals(argument: 1, UInt32($0.request))], $0.reason)
         })
     profile.limits.spareDescriptors = 128
     // RLIMIT_FSIZE counts for memfds too.
@@ -50,13 +76,12 @@ extension SandboxProfile {
     return profile
   }
 
-  /// The PIIX south bridge: registers, and the firmware's files for fw_cfg.
+  /// The PIIX south bridge: registers, and the debug console's back end.
   public static var piix: SandboxProfile {
     var profile = SandboxProfile(
       "piix",
       channels + [
-        SyscallRule("pread64", "kernel, initrd and firmware, handed over read-only"),
-        SyscallRule("pwrite64", "the debug console's log, where that is a file"),
+        SyscallRule("pwrite64", "the debug console's log, where that is a file")
       ])
     profile.limits.fileSize = nil  // the debug console's log may be a file
     return profile
@@ -70,11 +95,8 @@ extension SandboxProfile {
         SyscallRule("pread64", "sectors and tables of the images"),
         SyscallRule("pwrite64", "sectors and tables of the images"),
         SyscallRule("fdatasync", "the guest's cache flush"),
-        SyscallRule("fallocate", "discarded sectors become holes"),
-        SyscallRule("ftruncate", "a growing image"),
-        SyscallRule("lseek", "holes in an image (SEEK_DATA, SEEK_HOLE)"),
-        SyscallRule("fcntl", [.equals(argument: 1, 36)], "F_OFD_GETLK: who else has the image"),
-        SyscallRule("fcntl", [.equals(argument: 1, 37)], "F_OFD_SETLK: locking the image"),
+        SyscallRule("ftruncate", "zeroes at the end of a growing image become a hole"),
+        SyscallRule("lseek", "the size of an image, which may be a block device (SEEK_END)"),
       ])
     profile.limits.fileSize = nil  // images are as large as they are
     profile.limits.spareDescriptors = 64  // backing files

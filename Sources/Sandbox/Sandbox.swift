@@ -52,6 +52,7 @@ public struct Sandbox: ~Copyable {
       throw .unreadable(error)
     }
     guard threads == 1 else { throw .hasThreads(threads) }
+    Allocator.shareOneArena()
     var sandbox = Sandbox(profile: profile, level: level, status: status)
     try sandbox.lookAtNamespaces(process)
     try sandbox.removeFiles(process)

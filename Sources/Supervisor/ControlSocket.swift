@@ -120,7 +120,8 @@ public struct ControlSocket: Sendable {
     guard let status = try Files.status(path) else { return .free }
     guard status.isSocket else { return .foreign }
     do {
-      _ = try PacketSocket.connect(path)
+      // A machine that is stuck must not hold this one up.
+      _ = try PacketSocket.connect(path, wait: false)
       return .live
     } catch {
       return error.isRefusedConnection ? .dead : .live

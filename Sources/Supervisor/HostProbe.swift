@@ -61,41 +61,11 @@ extension ParsedMachine {
   /// Files are opened to see whether they can be, and closed again; nothing is changed.
   public func check(_ host: HostProbe) throws(LaunchError) {
     do throws(MachineFileError) {
-      try checkKVM(host.facts)
-      try checkPackages(host.facts)
       try validate(against: host.facts, files: HostFileInspector(imageLockProbe: Self.isInUse))
       _ = try openFirmware(host)
       _ = try openVGABIOS(host)
     } catch {
       throw LaunchError("\(error)")
-    }
-  }
-
-  private func checkKVM(_ facts: HostFacts) throws(MachineFileError) {
-    guard facts.kvm != .usable else { return }
-    let others = "other accelerators are not in this version"
-    switch facts.kvm {
-    case .usable, .missing:
-      throw error(
-        "machine.accelerator", "there is no /dev/kvm",
-        remedy: "load the kernel's kvm module or allow nested virtualisation; " + others)
-    case .unusable(let reason):
-      throw error(
-        "machine.accelerator", "/dev/kvm cannot be used: \(reason)",
-        remedy: "join the group kvm, or see the kernel's log; " + others)
-    }
-  }
-
-  private func checkPackages(_ facts: HostFacts) throws(MachineFileError) {
-    if machine.firmware == .seaBIOS, facts.seaBIOS == nil {
-      throw error(
-        "machine.firmware", "SeaBIOS is not installed (\(HostProbe.seaBIOS))",
-        remedy: "apt-get install seabios")
-    }
-    if machine.vgaBIOS == nil, facts.vgaBIOS == nil {
-      throw error(
-        "machine.vga-bios", "the VGA BIOS is not installed (\(HostProbe.vgaBIOS))",
-        remedy: "apt-get install seabios")
     }
   }
 

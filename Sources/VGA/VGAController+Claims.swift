@@ -13,8 +13,6 @@ extension VGAController {
     public static let classCode: UInt32 = 0x03_00_00
     /// The base address register of the linear frame buffer; it is prefetchable memory.
     public static let frameBufferBar = 0
-    /// The usual size of the linear frame buffer and of video memory, in bytes.
-    public static let frameBufferByteCount = 16 << 20
     /// The base address register of the register region.
     public static let regionBar = 2
     /// The size of the register region in bytes.

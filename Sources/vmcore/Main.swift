@@ -11,7 +11,6 @@ internal import Sandbox
 struct Main {
   static func main() {
     _ = Processors.online
-    Allocator.shareOneArena()
     let launcher = Channel(
       PacketSocket(Descriptor(owning: DeviceProcess.launcherDescriptor)))
     do {

@@ -129,6 +129,12 @@ struct IDEEndpoint: DeviceEndpoint {
 
   // MARK: - The rest of its life
 
+  mutating func granted(_ services: HostServices) throws(ChannelError) {
+    guard services.bulkByteCount >= Self.bulkOffset(2, 0) else {
+      throw .broken(ProtocolError("the state page has no room for the drives' buffers"))
+    }
+  }
+
   mutating func restored(_ services: HostServices) {
     for channel in 0..<2 {
       let bytes = services.bulk(

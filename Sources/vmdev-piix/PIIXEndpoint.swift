@@ -147,7 +147,7 @@ struct PIIXEndpoint: DeviceEndpoint {
   }
 
   private static func region(_ number: UInt16) -> PIIXBoard.Region? {
-    PIIXBoard.Region(rawValue: UInt8(truncatingIfNeeded: number))
+    UInt8(exactly: number).flatMap { PIIXBoard.Region(rawValue: $0) }
   }
 
   private mutating func obey(_ request: PIIXBoard.Request, _ services: HostServices) {

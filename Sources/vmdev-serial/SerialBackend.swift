@@ -47,8 +47,15 @@ struct SerialBackend: DeviceState {
   /// A chunk and its last byte go into an empty pipe whole (PIPE_BUF).
   private static let mostChunk = 2048
   private static let mostInput = 64
+  /// What an output that is writable and cannot be spliced to takes at once.
+  private static let mostCopy = 256
+  /// Far beyond any file, and far from an overflow when two of them are added.
+  private static let mostOffset: UInt64 = 1 << 60
 
   init(_ port: SerialSettings.Port, _ rest: inout ArraySlice<Descriptor>) throws(SystemError) {
+    guard port.start <= Self.mostOffset else {
+      throw SystemError("serial port's file of \(port.start) bytes", 27 /* EFBIG */)
+    }
     kind = port.backend
     start = port.start
     func next() throws(SystemError) -> Descriptor {
@@ -146,13 +153,14 @@ struct SerialBackend: DeviceState {
   private mutating func writeFile(_ uart: inout UART16550) -> Bool {
     let bytes = uart.outgoing(UART16550.queueCapacity)
     do throws(SystemError) {
+      guard written <= Self.mostOffset else { throw SystemError("pwrite", 27 /* EFBIG */) }
       try output?.write(bytes, at: start + written)
     } catch {
       // A full file system loses output rather than stopping the guest; it is said once.
       if !isBlocked { Log.line("serial output is lost: \(error)") }
       isBlocked = true
     }
-    written += UInt64(bytes.count)
+    written &+= UInt64(bytes.count)
     uart.dropOutgoing(bytes.count)
     return true
   }
@@ -180,7 +188,7 @@ struct SerialBackend: DeviceState {
       }
       watcher.set(outputSource, isOn: false)
       uart.dropOutgoing(Int(chunk))
-      written += UInt64(chunk)
+      written &+= UInt64(chunk)
       phase = Phase.done
       return true
     default:
@@ -202,7 +210,11 @@ struct SerialBackend: DeviceState {
     do {
       return try pipe.splice(to: output, count: count)
     } catch  where error.number == 22 /* EINVAL */ {
-      let bytes = try pipe.read(count)
+      // Only what the output takes for sure leaves the pipe.
+      var poller = Poller()
+      poller.add(output, .writable)
+      guard try poller.wait(timeout: 0) > 0 else { throw SystemError("write", 11 /* EAGAIN */) }
+      let bytes = try pipe.read(min(count, Self.mostCopy))
       try output.writeAll(bytes)
       return bytes.count
     }

@@ -57,17 +57,17 @@ struct SerialEndpoint: DeviceEndpoint {
   mutating func read(region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices)
     -> UInt64
   {
-    guard Int(region) < backends.count else { return width.floating }
-    return ports.uarts[Int(region)].read(
-      at: UInt16(truncatingIfNeeded: offset), width: width, now: services.now)
+    guard Int(region) < backends.count, let offset = UInt16(exactly: offset) else {
+      return width.floating
+    }
+    return ports.uarts[Int(region)].read(at: offset, width: width, now: services.now)
   }
 
   mutating func write(
     _ value: UInt64, region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
   ) {
-    guard Int(region) < backends.count else { return }
-    ports.uarts[Int(region)].write(
-      value, at: UInt16(truncatingIfNeeded: offset), width: width, now: services.now)
+    guard Int(region) < backends.count, let offset = UInt16(exactly: offset) else { return }
+    ports.uarts[Int(region)].write(value, at: offset, width: width, now: services.now)
   }
 
   // MARK: - Events

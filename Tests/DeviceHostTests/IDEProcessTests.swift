@@ -46,11 +46,11 @@ struct IDEProcessTests {
       return (status, (try? here.receive(65536, wait: false))?.bytes ?? [])
     }
 
-    /// Starts the process on the images.
-    func start(_ machine: IDEProcess.FakeMachine, isRestart: Bool = false) throws -> IDEProcess {
-      try IDEProcess(
-        machine, drives: [IDEProcessTests.disk], images: [try open("top.qcow2", 2)],
-        backings: ["base.raw": try open("base.raw", 0)], isRestart: isRestart)
+    /// Starts a process on the images.
+    func start(_ machine: IDEMachine, isRestart: Bool = false) throws {
+      try machine.start(
+        drives: [IDEProcessTests.disk], images: [try open("top.qcow2", 2)],
+        files: ["base.raw": try open("base.raw", 0)], isRestart: isRestart)
     }
 
     /// Checks the image's tables and compares what the disk holds with ``content``.
@@ -73,7 +73,8 @@ struct IDEProcessTests {
   @Test("reads and writes sectors by PIO and DMA, and leaves a sound image")
   func transfers() throws {
     let images = try Images()
-    let ide = try images.start(try IDEProcess.FakeMachine())
+    let ide = try IDEMachine()
+    try images.start(ide)
 
     try ide.command(0xEC, sector: 0, count: 0)
     #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
@@ -93,20 +94,20 @@ struct IDEProcessTests {
       #expect(try ide.readWords(0, 256) == Array(images.content[sector * 512..<(sector + 1) * 512]))
     }
 
-    ide.machine.memory = (0..<256 * 512).map { UInt8(truncatingIfNeeded: $0 >> 7 ^ $0) }
-    let data = ide.machine.memory
+    ide.memory = (0..<256 * 512).map { UInt8(truncatingIfNeeded: $0 >> 7 ^ $0) }
+    let data = ide.memory
     try ide.command(0xCA, sector: 3000, count: 256)
     try ide.startBusMaster(toMemory: false)
     _ = try ide.answer()
     #expect(try ide.finishDMA() & 0x29 == 0)
     images.set(data, sector: 3000)
-    ide.machine.memory = [UInt8](repeating: 0, count: 128 * 512)
+    ide.memory = [UInt8](repeating: 0, count: 128 * 512)
     try ide.command(0xC8, sector: 2990, count: 128)
     try ide.startBusMaster(toMemory: true)
     _ = try ide.answer()
     #expect(try ide.finishDMA() & 0x29 == 0)
-    #expect(ide.machine.memory == Array(images.content[2990 * 512..<3118 * 512]))
-    #expect(EventFile.drain(ide.machine.lines[0]))
+    #expect(ide.memory == Array(images.content[2990 * 512..<3118 * 512]))
+    #expect(EventFile.drain(ide.events[0]))
 
     #expect(try ide.quit() == .exited(code: 0))
     try images.check()
@@ -115,32 +116,32 @@ struct IDEProcessTests {
   @Test("goes on after it was killed in the middle of writes")
   func kills() throws {
     let images = try Images()
-    let machine = try IDEProcess.FakeMachine()
-    var ide = try images.start(machine)
+    let ide = try IDEMachine()
+    try images.start(ide)
     for round in 0..<12 {
       // A DMA write, killed some time after the guest has started it.
       let sector = 100 + round * 300
-      machine.memory = (0..<200 * 512).map { UInt8(truncatingIfNeeded: $0 &* (round + 3) >> 3) }
+      ide.memory = (0..<200 * 512).map { UInt8(truncatingIfNeeded: $0 &* (round + 3) >> 3) }
       try ide.command(0xCA, sector: sector, count: 200)
       try ide.startBusMaster(toMemory: false)
       if round % 3 == 1 { _ = try ide.answer() }
       if round % 3 == 2 { HostClock.sleep(UInt64(round) * 100_000) }
       try ide.serveRequests()
       try ide.kill()
-      ide = try images.start(machine, isRestart: true)
+      try images.start(ide, isRestart: true)
       if round % 3 != 1 { _ = try ide.answer() }
       #expect(try ide.finishDMA() & 0x29 == 0)
-      images.set(machine.memory, sector: sector)
+      images.set(ide.memory, sector: sector)
 
       // A PIO write, killed between two words of a sector and again before it is on the disk.
       let text = (0..<512).map { UInt8(truncatingIfNeeded: $0 &+ round) }
       try ide.command(0x30, sector: 5 + round, count: 1)
       try ide.writeWords(0, Array(text[..<100]))
       try ide.kill()
-      ide = try images.start(machine, isRestart: true)
+      try images.start(ide, isRestart: true)
       try ide.writeWords(0, Array(text[100...]))
       try ide.kill()
-      ide = try images.start(machine, isRestart: true)
+      try images.start(ide, isRestart: true)
       #expect(try ide.waitWhileBusy() & 0x29 == 0)
       images.set(text, sector: 5 + round)
     }
@@ -156,8 +157,7 @@ struct IDEProcessTests {
     let log = try images.open("log", 0o102)
 
     #expect(throws: TestFailure(reason: "\(ChildProcess.Status.exited(code: 1))")) {
-      try IDEProcess(
-        try IDEProcess.FakeMachine(), drives: [Self.disk], images: [file], log: log)
+      try IDEMachine().start(drives: [Self.disk], images: [file], log: log)
     }
     let text = String(decoding: try log.read(4096, at: 0), as: UTF8.self)
     #expect(text.contains("ide0.0"))

@@ -3,111 +3,25 @@
 import DeviceModel
 import DeviceProtocol
 import LinuxSystem
-import Sandbox
-import Testing
 
-/// A launcher and a core for vmdev-vga: what the process sees of a machine.
-final class VGAMachine {
-  let lane: CoreLane
-  let clock: ClockWriter
-  let state: Descriptor
-  let video: Mapping
-  private let videoFile: Descriptor
+/// A machine with vmdev-vga.
+final class VGAMachine: FakeMachine {
   private let firmware: Descriptor
-  private var process: ChildProcess?
-  private var launcher: Channel?
-  private var core: Channel?
-  private var head: UInt32 = 0
-  private var sequence: UInt32 = 0
-
-  private static let stateByteCount = StateLayoutInPage.byteCount(bulk: 0)
-  /// How long anything may take, in nanoseconds.
-  private static let patience: UInt64 = 20_000_000_000
-
-  struct TooLate: Error {}
 
   init() throws {
-    lane = try CoreLane(name: "vga", slots: 1)
-    clock = try ClockWriter()
-    state = try MemoryFile.make("state", byteCount: Self.stateByteCount)
-    videoFile = try MemoryFile.make("video", byteCount: 1 << 20)
-    video = try Mapping(videoFile, byteCount: 1 << 20, .readWrite)
     firmware = try MemoryFile.make("bios", byteCount: 39936)
+    try super.init(role: "vga")
   }
 
-  deinit { try? kill() }
-
-  /// Starts a process and does the handshake with it.
+  @discardableResult
   func start(isRestart: Bool) throws -> Claims {
-    let (launcher, childLauncher) = try PacketSocket.pair()
-    let (core, childCore) = try PacketSocket.pair()
-    let null = try Descriptor.open("/dev/null", 2)
-    let log = try Descriptor.open("/proc/self/fd/2", 1)
-    process = try Sandbox.start(
-      executable: Self.executable(), arguments: ["vmdev-vga"],
-      descriptors: [
-        (null, as: 0), (null, as: 1), (log, as: 2), (childLauncher.descriptor, as: 3),
-      ],
-      profile: .vga, level: .relaxed, identity: .own)
-    self.launcher = Channel(launcher)
-    let channel = Channel(core)
-    self.core = channel
     let settings = VGASettings(
       common: CommonSettings(machine: "test", isStrict: false), videoByteCount: 1 << 20)
-    try Channel(launcher).send(
-      LaunchRequest.setup.rawValue, sequence: 0, payload: settings.wireBytes,
-      [childCore.descriptor, firmware])
-
-    let hello = try channel.receive(timeout: Self.patience)
-    #expect(try hello.decode(Hello.self).role == "vga")
-    try channel.reply(to: hello.header, Hello(role: "core"))
-    let claim = try channel.receive(timeout: Self.patience)
-    let claims = try claim.decode(Claims.self)
-    #expect(claim.descriptors.count == 1)
-    try channel.reply(
-      to: claim.header,
-      Grant(slots: 1, isRestart: isRestart, stateByteCount: UInt32(Self.stateByteCount)),
-      [lane.file, clock.file, state, videoFile])
-    let ready = try channel.receive(timeout: Self.patience)
-    #expect(ready.header.request == Request.ready.rawValue)
-    return claims
+    return try start(settings: settings.wireBytes, [firmware], isRestart: isRestart)
   }
 
-  /// Ends the process at whatever instruction it is.
-  func kill() throws {
-    guard let process else { return }
-    try process.kill(9)
-    _ = try process.wait(timeout: Self.patience)
-    self.process = nil
-    core = nil
-    launcher = nil
-  }
-
-  private static func executable() throws -> String {
-    let tests = try Descriptor.open("/proc/self", 0).link("exe")
-    return "/" + tests.split(separator: "/").dropLast().joined(separator: "/") + "/vmdev-vga"
-  }
-
-  // MARK: - Accesses
-
-  private func live(_ access: LaneAccess) throws -> UInt64 {
-    sequence += 1
-    lane.submit(access, slot: 0, sequence: sequence)
-    let end = HostClock.monotonic() + Self.patience
-    while !lane.isAnswered(0) {
-      guard HostClock.monotonic() < end else { throw TooLate() }
-      lane.sleep(0, timeout: 100_000_000)
-    }
-    return lane.take(0).value
-  }
-
-  private func post(_ access: LaneAccess) throws {
-    let end = HostClock.monotonic() + Self.patience
-    while !lane.post(access, head: head) {
-      guard HostClock.monotonic() < end else { throw TooLate() }
-    }
-    head &+= 1
-  }
+  /// The video memory, once it is granted.
+  var video: Mapping { backings[0] }
 
   private func place(_ port: UInt16) -> (region: UInt16, offset: UInt64) {
     port < 0x3B0 ? (1, UInt64(port - 0x1CE)) : (0, UInt64(port - 0x3B0))
@@ -189,13 +103,10 @@ final class VGAMachine {
   }
 
   func screendump(byteCount: Int = 4 << 20) throws -> Picture {
-    guard let core else { throw TooLate() }
     let file = try MemoryFile.make("screen", byteCount: byteCount)
-    sequence += 1
-    try core.request(
-      .screendump, sequence: sequence, ScreendumpRequest(byteCount: UInt32(byteCount)), [file])
-    let packet = try core.receive(timeout: Self.patience)
-    let reply = try packet.reply(to: .screendump, ScreendumpReply.self)
+    let reply = try ask(
+      .screendump, ScreendumpRequest(byteCount: UInt32(byteCount)), [file],
+      for: ScreendumpReply.self)
     let count = Int(reply.width) * Int(reply.height) * 4
     return Picture(reply: reply, pixels: try file.read(count, at: 0))
   }

@@ -15,7 +15,11 @@ extension BadFileTests {
     .named(
       "[machine]\ncpu-model = \"Nehalem\"",
       "m.toml:3:13: machine.cpu-model: \"Nehalem\" is not supported by this version; accepted: "
-        + "host, base"),
+        + "host"),
+    .named(
+      "[machine]\ncpu-model = \"base\"",
+      "m.toml:3:13: machine.cpu-model: \"base\" is not supported by this version; accepted: "
+        + "host"),
     .named(
       "[boot]\nkernel = \"vmlinuz\"",
       "m.toml:3:1: boot.kernel: not supported by this version; accepted: boot.order with a "

@@ -90,20 +90,20 @@ struct ValidationTests {
       error: "2:32: machine.memory: 2GiB, but this host has 2047MiB; accepted: 4MiB to 2047MiB"),
     HostCase(
       change: { $0.kvm = .missing },
-      error: "2:11: machine.accelerator: \"auto\" needs /dev/kvm, which is not there; accepted: "
-        + "a host with a usable /dev/kvm"),
+      error: "2:11: machine.accelerator: there is no /dev/kvm; load the kernel's kvm module or "
+        + "allow nested virtualisation; other accelerators are not in this version"),
     HostCase(
       change: { $0.kvm = .unusable("permission denied") },
-      error: "2:11: machine.accelerator: \"auto\" needs /dev/kvm, which cannot be used here: "
-        + "permission denied; accepted: a host with a usable /dev/kvm"),
+      error: "2:11: machine.accelerator: /dev/kvm cannot be used: permission denied; join the "
+        + "group kvm, or see the kernel's log; other accelerators are not in this version"),
     HostCase(
       change: { $0.seaBIOS = nil },
-      error: "2:11: machine.firmware: \"seabios\" is not installed on this host; accepted: "
-        + "seabios with the distribution's package, or the path of an image"),
+      error: "2:11: machine.firmware: SeaBIOS is not installed; apt-get install seabios, or "
+        + "name the path of an image"),
     HostCase(
       change: { $0.vgaBIOS = nil },
-      error: "2:11: machine.vga-bios: the VGA BIOS of SeaBIOS is not installed on this host; "
-        + "accepted: the distribution's seabios package, or the path of an image"),
+      error: "2:11: machine.vga-bios: SeaBIOS's VGA BIOS is not installed; apt-get install "
+        + "seabios, or name the path of an image"),
   ]
 
   struct FileCase: Sendable, CustomTestStringConvertible {

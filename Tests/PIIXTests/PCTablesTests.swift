@@ -117,11 +117,14 @@ struct PCTablesTests {
     #expect(Self.integer(anchor, 22, 2) == UInt64(tables.count))
     var types: [UInt8] = []
     var lengths: [UInt8: UInt8] = [:]
+    var strings: [UInt8: [String]] = [:]
     var offset = 0
     while offset + 4 <= tables.count {
-      types.append(tables[offset])
-      lengths[tables[offset]] = tables[offset + 1]
+      let type = tables[offset]
+      types.append(type)
+      lengths[type] = tables[offset + 1]
       offset += Int(tables[offset + 1])
+      strings[type] = Self.strings(tables[offset...])
       while offset + 1 < tables.count, tables[offset] != 0 || tables[offset + 1] != 0 {
         offset += 1
       }
@@ -133,6 +136,22 @@ struct PCTablesTests {
     // Structure lengths of SMBIOS 2.8.
     #expect(
       lengths == [0: 24, 1: 27, 3: 22, 4: 42, 16: 23, 17: 40, 19: 31, 32: 11, 127: 4])
+    // What a guest reads as the machine's identity is this machine's own.
+    #expect(strings[0]?.prefix(2) == ["Bulkhead", "1"])
+    #expect(strings[1] == ["Bulkhead", "Standard PC (i440FX + PIIX)", "1"])
+    #expect(!String(decoding: tables, as: UTF8.self).contains("SeaBIOS"))
+  }
+
+  /// The strings behind a structure's fields, up to the empty one that ends them.
+  private static func strings(_ bytes: ArraySlice<UInt8>) -> [String] {
+    var strings: [String] = []
+    var rest = bytes
+    while let first = rest.first, first != 0 {
+      let text = rest.prefix { $0 != 0 }
+      strings.append(String(decoding: text, as: UTF8.self))
+      rest = rest.dropFirst(text.count + 1)
+    }
+    return strings
   }
 }
 

@@ -129,14 +129,16 @@ enum Inside {
     if scenario == "late-thread" || scenario == "late-fork" { profile.threads = .later }
     if scenario == "early-thread" { try Thread.start("early") { HostClock.sleep(1 << 40) } }
 
-    if scenario == "other-thread" { profile.rules.append(SyscallRule("write", [], "the gate")) }
+    let hasThread = scenario == "other-thread" || scenario == "thread-memory"
+    if hasThread { profile.rules.append(SyscallRule("write", [], "the gate")) }
 
     let sandbox = try Sandbox.enclose(profile, IsolationLevel(rawValue: level) ?? .strict)
-    let gate = scenario == "other-thread" ? try EventFile.make() : nil
+    let gate = hasThread ? try EventFile.make() : nil
     if let gate {
       try gate.setNonBlocking(false)
       try Thread.start("other") {
         _ = try? gate.read(8)
+        if scenario == "thread-memory" { return send("\(allocate())", channel) }
         send("\(Attempt.named("open-root")?.run() ?? 0)", channel)
       }
     }
@@ -145,9 +147,9 @@ enum Inside {
     switch scenario {
     case "wait":
       HostClock.sleep(60_000_000_000)
-    case "other-thread":
+    case "other-thread", "thread-memory":
       if let gate { EventFile.signal(gate) }
-      HostClock.sleep(5_000_000_000)
+      HostClock.sleep(scenario == "other-thread" ? 5_000_000_000 : 1_000_000_000)
     case "late-thread", "unexpected-thread":
       try Thread.start("late") { send("0", channel) }
       HostClock.sleep(300_000_000)
@@ -156,6 +158,12 @@ enum Inside {
     default:
       send("\(attempt?.run() ?? -9999)", channel)
     }
+  }
+
+  /// Takes memory from the heap, not from mmap, and gives it all back.
+  private static func allocate() -> Int {
+    let blocks = (0..<8).map { [UInt8](repeating: UInt8($0), count: 100_000) }
+    return blocks.reduce(0) { $0 + Int($1[99_999]) }
   }
 
   static func send(_ text: String, _ channel: PacketSocket) {

@@ -193,10 +193,43 @@ struct ProfileTests {
     #expect(code.allSatisfy { $0.conditions == [.masked(argument: 2, mask: 4, 0)] })
   }
 
-  @Test("lists KVM's requests by number")
+  @Test("lets the core ask of KVM what a reset and its end need, and no more")
   func requests() {
-    #expect(KernelRequest.kvm.contains { $0.name == "KVM_RUN" && $0.number == 0xAE80 })
-    #expect(Set(KernelRequest.kvm.map(\.number)).count == KernelRequest.kvm.count)
+    let numbers = Set(SandboxProfile.kvmRequests.map(\.request))
+    let allowed = SandboxProfile.core.allRules.filter { $0.call == "ioctl" }
+
+    #expect(numbers.count == SandboxProfile.kvmRequests.count)
+    #expect(
+      Set(allowed.map(\.conditions))
+        == Set(
+          numbers.map {
+            [.equals(argument: 1, UInt32($0))]
+          }))
+    #expect(numbers.isSuperset(of: [KVMRequest.run, KVMRequest.setLAPIC, KVMRequest.getLAPIC]))
+    // A machine is made before the core is sealed.
+    #expect(
+      numbers.isDisjoint(with: [
+        KVMRequest.createVM, KVMRequest.createVCPU, KVMRequest.createIRQChip,
+        KVMRequest.setCPUID, KVMRequest.enableCapability, KVMRequest.setGSIRouting,
+      ]))
+  }
+
+  @Test("a profile has no rule for what its process never does")
+  func unused() {
+    let calls = Dictionary(
+      uniqueKeysWithValues: SandboxProfile.all.map { ($0.name, Set($0.allRules.map(\.call))) })
+
+    #expect(calls["core"]?.contains("getsockopt") == false)
+    #expect(calls["piix"]?.contains("pread64") == false)
+    #expect(calls["ide"]?.contains("fallocate") == false)
+    // F_OFD_GETLK, F_OFD_SETLK and F_DUPFD_CLOEXEC.
+    let commands: Set<[SystemCallFilter.Condition]> = [
+      [.equals(argument: 1, 36)], [.equals(argument: 1, 37)], [.equals(argument: 1, 1030)],
+    ]
+    for profile in SandboxProfile.all {
+      let rules = profile.allRules.filter { $0.call == "fcntl" }
+      #expect(commands.isDisjoint(with: rules.map(\.conditions)), "\(profile.name)")
+    }
   }
 
   @Test("refuses a system call that does not exist")

@@ -127,6 +127,13 @@ struct SandboxTests {
     #expect(run.status == "ended by signal 31")
   }
 
+  @Test("lets a thread give memory back, which must not open a file")
+  func threadMemory() throws {
+    let run = try ProbeRun.run(.caller, "thread-memory")
+    #expect(run.result == 28)
+    #expect(run.status != "ended by signal 31")
+  }
+
   @Test("can start no thread later unless its profile says so")
   func lateThreads() throws {
     #expect(try ProbeRun.run(.caller, "unexpected-thread").status == "ended by signal 31")

@@ -106,7 +106,7 @@ extension SystemTests {
       defer { machine.end() }
       let expected = KillTests.text(lines: lines)
       for step in 1...3 {
-        #expect(eventually(60) { machine.serialBytes.count >= expected.utf8.count * step / 5 })
+        #expect(machine.waits(60) { machine.serialBytes.count >= expected.utf8.count * step / 5 })
         #expect(try machine.control(["pause"]).code == 0)
         HostClock.sleep(200_000_000)
         let count = machine.serialBytes.count

@@ -53,10 +53,11 @@ extension SystemTests {
   @Suite("Disks")
   struct DiskTests {
     /// Makes the disk, and the machine file for it.
-    private func prepare(_ format: String, rounds: Int, in scratch: Scratch) throws
+    private func prepare(_ format: String, rounds: Int, isPaced: Bool = false, in scratch: Scratch)
+      throws
       -> (DiskGuest, MachineFile)
     {
-      _ = try scratch.assemble("disk", "ROUNDS=\(rounds)")
+      _ = try scratch.assemble("disk", "ROUNDS=\(rounds)", isPaced ? "PACE" : "FAST")
       let guest = DiskGuest(program: scratch.bytes("disk.bin"), rounds: rounds)
       try scratch.write("before.raw", guest.expected)
       if format == "raw" {
@@ -105,13 +106,13 @@ extension SystemTests {
       .timeLimit(.minutes(5)), arguments: ["raw", "qcow2"])
     func kills(format: String) throws {
       let scratch = try Scratch()
-      let (guest, file) = try prepare(format, rounds: 120, in: scratch)
+      let (guest, file) = try prepare(format, rounds: 120, isPaced: true, in: scratch)
       let machine = try RunningMachine(file, in: scratch)
       defer { machine.end() }
       #expect(machine.hasSent("disk\n"), "\(machine.errors)")
       for dots in [5, 25, 45, 65] {
         #expect(
-          eventually(60) { machine.serialBytes.count { $0 == UInt8(ascii: ".") } >= dots },
+          machine.waits(60) { machine.serialBytes.count { $0 == UInt8(ascii: ".") } >= dots },
           "\(machine.errors)")
         try machine.killDevice("vmdev-ide")
       }

@@ -18,7 +18,7 @@ extension SystemTests {
     /// Kills the serial process several times while `count` grows to `total`.
     private func harass(_ machine: RunningMachine, total: Int, _ count: () -> Int) throws {
       for step in 1...4 {
-        #expect(eventually(120) { count() >= total * step / 6 }, "\(machine.errors)")
+        #expect(machine.waits(120) { count() >= total * step / 6 }, "\(machine.errors)")
         try machine.killDevice("vmdev-serial")
       }
     }

@@ -141,7 +141,8 @@ final class RunningMachine {
     waits(seconds) { self.errors.components(separatedBy: text).count > times }
   }
 
-  private func waits(_ seconds: Double, _ condition: () -> Bool) -> Bool {
+  /// Waits until something holds, at most `seconds`, and not beyond the end of the launcher.
+  func waits(_ seconds: Double, _ condition: () -> Bool) -> Bool {
     eventually(seconds) { condition() || !process.isRunning } && condition()
   }
 

@@ -6,6 +6,11 @@ public enum Mutator {
   public struct Mutation: Sendable {
     public var what: String
     public var bytes: [UInt8]
+
+    public init(what: String, bytes: [UInt8]) {
+      self.what = what
+      self.bytes = bytes
+    }
   }
 
   /// Every mutation of a message: cut at each length, made longer, each byte and word extreme.

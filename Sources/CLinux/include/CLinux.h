@@ -49,14 +49,13 @@ int bh_ioctl(int fd, unsigned long request, unsigned long argument);
 int bh_ioctl_pointer(int fd, unsigned long request, void *_Nullable argument);
 int bh_poll(struct pollfd *_Nullable set, size_t count, int64_t timeout_ns);
 int64_t bh_splice(int from, int to, size_t count, unsigned flags);
-int bh_fallocate(int fd, int mode, int64_t offset, int64_t length);
 int bh_ofd_lock(int fd, short type, int64_t start, int64_t length);
 int bh_ofd_lock_test(int fd, short type, int64_t start, int64_t length);  // 1 when it would conflict
 
 // Sockets of type SOCK_SEQPACKET, with descriptors by SCM_RIGHTS.
 int bh_seqpacket_pair(int pair[_Nonnull 2]);
 int bh_seqpacket_listen(const char *_Nonnull path, int mode);
-int bh_seqpacket_connect(const char *_Nonnull path);
+int bh_seqpacket_connect(const char *_Nonnull path, int flags);  // SOCK_NONBLOCK or none
 int bh_accept(int fd);
 int64_t bh_send(int fd, const void *_Nullable bytes, size_t count, const int *_Nullable fds,
                 size_t fd_count, int flags);
@@ -64,7 +63,6 @@ int64_t bh_send(int fd, const void *_Nullable bytes, size_t count, const int *_N
 // descriptors beyond the room are closed and *truncated is set.
 int64_t bh_receive(int fd, void *_Nonnull bytes, size_t count, int *_Nonnull fds,
                    size_t *_Nonnull fd_count, int *_Nonnull truncated, int flags);
-int bh_peer_credentials(int fd, pid_t *_Nonnull pid, uid_t *_Nonnull uid);
 
 // Time and the processor.
 int64_t bh_monotonic_ns(void);

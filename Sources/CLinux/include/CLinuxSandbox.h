@@ -49,9 +49,6 @@ int bh_get_limit(int resource, uint64_t *_Nonnull soft, uint64_t *_Nonnull hard)
 int bh_landlock_abi(void);
 int bh_landlock_restrict(uint64_t files, uint64_t network, uint64_t scopes);
 
-// The ioctl requests of KVM that a virtual machine's core makes; NULL after the last.
-const char *_Nullable bh_kvm_request(size_t place, uint32_t *_Nonnull number);
-
 enum {
   BH_CLONE_NEWNS = 0x00020000,
   BH_CLONE_NEWCGROUP = 0x02000000,

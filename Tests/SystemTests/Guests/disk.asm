@@ -133,6 +133,14 @@ rounds:
   call dma
   mov al, '.'
   call putc
+%ifdef PACE
+  ; The serial port's speed makes a round take 8 ms at least.
+  mov cx, 96
+.pace:
+  mov al, ' '
+  call putc
+  loop .pace
+%endif
   inc ebp
   jmp rounds
 
