@@ -136,7 +136,8 @@ let package = Package(
     tests(
       "MachineCoreTests",
       [
-        "MachineCore", "DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "TestSupport",
+        "MachineCore", "DeviceModel", "DeviceProtocol", "LinuxSystem", "PCI", "KVM", "Monitor",
+        "TestSupport",
       ], exclude: ["Guests"]),
     tests("MachineFileTests", ["MachineFile"]),
     tests(

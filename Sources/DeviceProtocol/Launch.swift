@@ -19,8 +19,6 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   /// Device to launcher: open the backing file that an image names (``BackingRequest``); the
   /// reply brings its descriptor.
   case openBacking = 106
-  /// Launcher to core: a device that was at fault is not coming back (``FaultMessage``).
-  case detach = 107
 }
 
 /// ``LaunchRequest/report``.
@@ -59,7 +57,7 @@ public struct AttachMessage: Equatable, WireCodable {
   }
 }
 
-/// ``LaunchRequest/fault`` and ``LaunchRequest/detach``.
+/// ``LaunchRequest/fault``.
 public struct FaultMessage: Equatable, WireCodable {
   public enum Kind: UInt8, Sendable {
     /// A live access was not answered within the deadline.

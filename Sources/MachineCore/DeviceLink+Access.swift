@@ -52,7 +52,6 @@ extension DeviceLink {
   }
 
   private func post(_ access: LaneAccess) -> Bool {
-    guard status != .absent else { return true }
     guard !isResetDue.load(ordering: .acquiring) else { return false }
     let posted = posting.withLock { _ in
       let number = head.load(ordering: .relaxed)
@@ -66,12 +65,12 @@ extension DeviceLink {
 
   /// Puts a request into the vCPU's slot and waits for the answer.
   ///
-  /// Returns `nil` when there is nobody to answer: the device is absent, or the machine ends.
+  /// Returns `nil` when there is nobody to answer: the machine ends or is reset.
   func live(_ access: LaneAccess, _ cpu: inout CPUContext) -> (value: UInt64, items: UInt32)? {
-    guard status != .absent, !cpu.machine.isAbandoning else { return nil }
+    guard !cpu.machine.isAbandoning else { return nil }
     while isResetDue.load(ordering: .acquiring) {
       // The guest has begun anew and must not meet the state of before.
-      guard !cpu.machine.isEnding, !cpu.machine.isAbandoning, status != .absent else { return nil }
+      guard !cpu.machine.isEnding, !cpu.machine.isAbandoning else { return nil }
       cpu.machine.whileWaiting { HostClock.sleep(1_000_000) }
     }
     liveCount.add(1, ordering: .relaxed)
@@ -104,7 +103,7 @@ extension DeviceLink {
     var start = clock.now().nanoseconds
     var known = state.withLock { status == .up ? $0.process : nil }
     while !lane.isAnswered(slot) {
-      guard !cpu.machine.isEnding, !cpu.machine.isAbandoning, status != .absent else {
+      guard !cpu.machine.isEnding, !cpu.machine.isAbandoning else {
         lane.abandon(slot)
         return nil
       }

@@ -119,19 +119,30 @@ extension DeviceLink {
     }
   }
 
-  /// Tells the device that the machine is reset, or has its successor told.
-  func reset(_ machine: Machine) {
-    while true {
-      let process = state.withLock { state -> UInt32? in
-        state.windows = [:]
-        state.descriptors = [:]
-        guard status != .up else { return state.process }
-        state.isResetDue = state.claims != nil
-        return nil
-      }
-      guard let process else { break }
-      if ask(.reset, Empty(), timeout: 5_000_000_000) != nil { break }
+  /// Tells the device that the machine is reset; `nil` when its successor is to be told.
+  func beginReset() -> (process: UInt32, ask: Ask?)? {
+    let process = state.withLock { state -> UInt32? in
+      state.windows = [:]
+      state.descriptors = [:]
+      guard status != .up else { return state.process }
+      state.isResetDue = state.claims != nil
+      return nil
+    }
+    return process.map { ($0, begin(.reset, Empty())) }
+  }
+
+  /// Waits until the device is reset; one that is not by `end` is at fault.
+  func finishReset(
+    _ begun: (process: UInt32, ask: Ask?)?, by end: UInt64, _ machine: Machine
+  ) {
+    var begun = begun
+    var end = end
+    while let (process, ask) = begun {
+      if ask?.finish(by: end) != nil { break }
       machine.fault(self, process, .deadline, "no reply to a reset")
+      // A successor that is up already has not had its time yet.
+      end = max(end, HostClock.monotonic() + 1_000_000_000)
+      begun = beginReset()
     }
     state.withLock { isResetDue.store($0.isResetDue, ordering: .releasing) }
     clearSlots()

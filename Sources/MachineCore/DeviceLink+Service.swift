@@ -17,7 +17,7 @@ extension DeviceLink {
       $0.process &+= 1
       $0.wasReady = false
       $0.isFaultReported = false
-      if status != .absent { status = .starting }
+      status = .starting
     }
     EventFile.signal(wake)
   }
@@ -44,7 +44,7 @@ extension DeviceLink {
       state.withLock {
         guard $0.process == process else { return }
         $0.channel = nil
-        if status != .absent { status = .gone }
+        status = .gone
       }
       dropWaiters()
       machine.fault(self, process, kind, reason)
@@ -148,7 +148,7 @@ extension DeviceLink {
         guard state.process == process, !state.isFaultReported else { throw .closed }
         state.wasReady = true
         guard !state.isResetDue else { return false }
-        if status != .absent { status = .up }
+        status = .up
         return true
       }
       if isUp { break }

@@ -14,7 +14,6 @@ final class DeviceLink: Sendable {
     case starting = 0
     case up = 1
     case gone = 2
-    case absent = 3
   }
 
   let role: String
@@ -73,7 +72,39 @@ final class DeviceLink: Sendable {
   final class Waiter: Sendable {
     let reply = Mutex<Packet?>(nil)
     let gate: Gate
-    init() throws(SystemError) { gate = try Gate() }
+    /// Signalled at the end, for a thread that does not sleep on the gate.
+    private let signal: Descriptor?
+
+    init(signal: Descriptor?) throws(SystemError) {
+      gate = try Gate()
+      self.signal = signal
+    }
+
+    func end() {
+      gate.value = 1
+      if let signal { EventFile.signal(signal) }
+    }
+  }
+
+  /// A request to the device that is under way.
+  struct Ask: Sendable {
+    fileprivate let link: DeviceLink
+    fileprivate let sequence: UInt32
+    fileprivate let waiter: Waiter
+
+    /// Whether the reply is there, or none will come.
+    var isOver: Bool { waiter.gate.value != 0 }
+
+    /// Waits until `end`, nanoseconds on the host's clock; `nil` when no reply has come.
+    func finish(by end: UInt64) -> Packet? {
+      while !isOver {
+        let now = HostClock.monotonic()
+        guard now < end else { break }
+        waiter.gate.wait(while: 0, timeout: end - now)
+      }
+      link.state.withLock { $0.waiters[sequence] = nil }
+      return waiter.reply.withLock { $0 }
+    }
   }
 
   let state = Mutex<State>(State())
@@ -101,7 +132,7 @@ final class DeviceLink: Sendable {
   }
 
   var status: Status {
-    get { Status(rawValue: statusWord.load(ordering: .acquiring)) ?? .absent }
+    get { Status(rawValue: statusWord.load(ordering: .acquiring)) ?? .gone }
     set { statusWord.store(newValue.rawValue, ordering: .releasing) }
   }
 
@@ -117,7 +148,7 @@ final class DeviceLink: Sendable {
     let poison = state.withLock { state -> Bool? in
       guard state.process == process, !state.isFaultReported else { return nil }
       state.isFaultReported = true
-      if status != .absent { status = .gone }
+      status = .gone
       state.record.starts = state.wasReady ? 0 : state.record.starts + 1
       for slot in 0..<lane.slotCount {
         let sequence = flight.acquire32(at: 4 * slot)
@@ -135,11 +166,14 @@ final class DeviceLink: Sendable {
 
   // MARK: - Requests to the device, on any other thread
 
-  /// Sends a request and waits for the reply; `nil` when none comes in time.
-  func ask<M: WireCodable>(
-    _ request: Request, _ message: M, _ descriptors: [Descriptor] = [], timeout: UInt64
-  ) -> Packet? {
-    guard let waiter = try? Waiter() else { return nil }
+  /// Sends a request; `nil` when the device is not up or takes none.
+  ///
+  /// `signal` is an event that is signalled when the reply is there, or will not come.
+  func begin<M: WireCodable>(
+    _ request: Request, _ message: M, _ descriptors: [Descriptor] = [],
+    signal: Descriptor? = nil
+  ) -> Ask? {
+    guard let waiter = try? Waiter(signal: signal) else { return nil }
     let sent = state.withLock { state -> UInt32? in
       guard status == .up, let channel = state.channel else { return nil }
       let sequence = state.nextSequence
@@ -155,22 +189,14 @@ final class DeviceLink: Sendable {
       }
       return sequence
     }
-    guard let sequence = sent else { return nil }
-    let end = HostClock.monotonic() + timeout
-    while waiter.gate.value == 0 {
-      let now = HostClock.monotonic()
-      guard now < end else { break }
-      waiter.gate.wait(while: 0, timeout: end - now)
-    }
-    state.withLock { $0.waiters[sequence] = nil }
-    return waiter.reply.withLock { $0 }
+    return sent.map { Ask(link: self, sequence: $0, waiter: waiter) }
   }
 
   /// Hands a reply to the thread that waits for it; one that nobody waits for is dropped.
   func deliver(_ packet: Packet) {
     guard let waiter = state.withLock({ $0.waiters[packet.header.sequence] }) else { return }
     waiter.reply.withLock { $0 = packet }
-    waiter.gate.value = 1
+    waiter.end()
   }
 
   /// Ends all waiting for replies: the process is gone.
@@ -179,6 +205,6 @@ final class DeviceLink: Sendable {
       defer { state.waiters = [:] }
       return Array(state.waiters.values)
     }
-    for waiter in waiters { waiter.gate.value = 1 }
+    for waiter in waiters { waiter.end() }
   }
 }

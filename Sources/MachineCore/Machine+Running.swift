@@ -53,7 +53,7 @@ extension Machine {
   func pause(_ reason: String) {
     park()
     clock.stop()
-    for link in links { _ = link.ask(.pause, Empty(), timeout: 2_000_000_000) }
+    askAll(.pause, by: HostClock.monotonic() + 2_000_000_000)
     progress.withLock {
       $0.state = "paused"
       $0.reason = reason
@@ -64,7 +64,7 @@ extension Machine {
   func resume() {
     guard progress.withLock({ $0.state == "paused" }) else { return }
     clock.start()
-    for link in links { _ = link.ask(.resume, Empty(), timeout: 2_000_000_000) }
+    askAll(.resume, by: HostClock.monotonic() + 2_000_000_000)
     run()
   }
 
@@ -74,7 +74,9 @@ extension Machine {
     abandoning.store(true, ordering: .sequentiallyConsistent)
     defer { abandoning.store(false, ordering: .sequentiallyConsistent) }
     park(strictly: true)
-    for link in links { link.reset(self) }
+    let begun = links.map { $0.beginReset() }
+    let end = HostClock.monotonic() + 5_000_000_000
+    for (link, one) in zip(links, begun) { link.finishReset(one, by: end, self) }
     do throws(ProtocolError) {
       try change { board throws(ProtocolError) in board.reset() }
     } catch {
@@ -86,14 +88,21 @@ extension Machine {
     if isRunning { release() }
   }
 
+  /// Asks all devices that are up, and waits for their replies until `end`.
+  private func askAll(_ request: Request, by end: UInt64) {
+    let asks = links.compactMap { $0.begin(request, Empty()) }
+    for ask in asks { _ = ask.finish(by: end) }
+  }
+
   /// Ends the devices in an orderly way; what they hold is on the host afterwards.
+  ///
+  /// It takes 5 seconds at most, less than the launcher waits for the core.
   func quit() {
     guard !isEnding else { return }
+    let end = HostClock.monotonic() + 5_000_000_000
     park(timeout: 2_000_000_000)
     ending.store(true, ordering: .sequentiallyConsistent)
     mode.value = Mode.end
-    for link in links where link.status == .up {
-      _ = link.ask(.quit, Empty(), timeout: 5_000_000_000)
-    }
+    askAll(.quit, by: end)
   }
 }

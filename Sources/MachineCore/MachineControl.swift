@@ -9,11 +9,18 @@ internal import Synchronization
 
 /// The main thread of the core: what the launcher, the operator and the machine itself ask.
 public final class MachineControl {
-  private let machine: Machine
+  let machine: Machine
   private let launcher: Channel
   private let listener: PacketSocket?
-  private var clients: [Channel] = []
+  var clients: [Channel] = []
   private var isStarted = false
+  /// Devices whose faults hold the machine until the operator starts them anew.
+  var held: Set<String> = []
+  /// Whether the operator holds the machine.
+  var isHeldByOperator = false
+  /// What operators wait for.
+  var forwards: [Forward] = []
+  var restarts: [String: Restart] = [:]
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -26,23 +33,27 @@ public final class MachineControl {
 
   /// Serves until the machine ends; never returns.
   public func run() -> Never {
-    while true {
-      var poller = Poller()
-      poller.add(machine.eventFile, .readable)
-      poller.add(launcher.socket.descriptor, .readable)
-      if let listener { poller.add(listener.descriptor, .readable) }
-      let first = listener == nil ? 2 : 3
-      for client in clients { poller.add(client.socket.descriptor, .readable) }
-      guard (try? poller.wait()) != nil else { continue }
-      if poller[0] != [] { attend() }
-      if poller[1] != [] { hearLauncher() }
-      var gone: [Int] = []
-      for index in clients.indices where poller[first + index] != [] {
-        if !serve(clients[index]) { gone.append(index) }
-      }
-      for index in gone.reversed() { clients.remove(at: index) }
-      if let listener, poller[2] != [] { admit(listener) }
+    while true { turn() }
+  }
+
+  /// Waits for the next event and deals with what is ready.
+  func turn() {
+    var poller = Poller()
+    poller.add(machine.eventFile, .readable)
+    poller.add(launcher.socket.descriptor, .readable)
+    if let listener { poller.add(listener.descriptor, .readable) }
+    let first = listener == nil ? 2 : 3
+    for client in clients { poller.add(client.socket.descriptor, .readable) }
+    guard (try? poller.wait(timeout: patience())) != nil else { return }
+    if poller[0] != [] { attend() }
+    if poller[1] != [] { hearLauncher() }
+    var gone: [Int] = []
+    for index in clients.indices where poller[first + index] != [] {
+      if !serve(clients[index]) { gone.append(index) }
     }
+    for index in gone.reversed() { clients.remove(at: index) }
+    if let listener, poller[2] != [] { admit(listener) }
+    settle()
   }
 
   // MARK: - The machine
@@ -50,7 +61,9 @@ public final class MachineControl {
   private func attend() {
     for event in machine.takeEvents() {
       switch event {
-      case .ready: startIfComplete()
+      case .ready:
+        startIfComplete()
+        settleRestarts()
       case .reset(let reason): reset(reason)
       case .end(let code, let reason): end(code, reason)
       case .fault(let message): fault(message)
@@ -59,7 +72,9 @@ public final class MachineControl {
   }
 
   private func startIfComplete() {
-    guard !isStarted, machine.links.allSatisfy({ $0.status == .up }) else { return }
+    guard !isStarted, !isHeldByOperator, machine.links.allSatisfy({ $0.status == .up }) else {
+      return
+    }
     isStarted = true
     machine.run()
   }
@@ -74,22 +89,33 @@ public final class MachineControl {
 
   private func fault(_ message: FaultMessage) {
     guard let link = machine.links.first(where: { $0.role == message.role }) else { return }
+    let reason = "\(message.role): \(message.reason)"
     if !isStarted {
-      // A device that never came up: its process has said why, or the launcher knows.
+      // A device that never comes up: its process has said why, or the launcher knows.
+      if message.kind == .poison { end(2, reason) }
       tell(.fault, message)
       return
     }
-    let policy: CoreSettings.OnFault =
-      message.kind == .poison && link.settings.onFault == .restart ? .pause : link.settings.onFault
-    let reason = "\(message.role): \(message.reason)"
-    switch policy {
-    case .restart: tell(.fault, message)
-    case .pause:
-      link.status = .gone
-      machine.pause(reason)
+    switch link.settings.onFault {
+    case .restart where message.kind != .poison: tell(.fault, message)
+    case .restart, .pause:
+      hold(message.role, reason)
       tell(.fault, message)
     case .stop: end(2, reason)
     }
+  }
+
+  /// Holds the machine because of a device.
+  private func hold(_ role: String, _ reason: String) {
+    held.insert(role)
+    if let restart = restarts.removeValue(forKey: role), let reply = restart.reply {
+      reply.refuse(reason)
+    }
+    guard !machine.progress.withLock({ $0.state == "paused" }) else {
+      machine.progress.withLock { $0.reason = reason }
+      return
+    }
+    machine.pause(reason)
   }
 
   private func end(_ code: UInt8, _ reason: String) -> Never {
@@ -99,7 +125,7 @@ public final class MachineControl {
     ProcessExit.now(0)
   }
 
-  private func tell<M: WireCodable>(_ request: LaunchRequest, _ message: M) {
+  func tell<M: WireCodable>(_ request: LaunchRequest, _ message: M) {
     try? launcher.send(request.rawValue, sequence: 0, payload: message.wireBytes)
   }
 
@@ -124,10 +150,6 @@ public final class MachineControl {
           throw ProtocolError("attach without a channel")
         }
         machine.attach(message.role, Channel(PacketSocket(descriptor)))
-      case .detach:
-        let message: FaultMessage = try packet.decode()
-        machine.links.first { $0.role == message.role }?.status = .absent
-        end(2, "\(message.role): \(message.reason)")
       case .stop: end(0, "the machine was stopped")
       default: throw ProtocolError("unexpected message \(packet.header.request)")
       }
@@ -179,29 +201,17 @@ public final class MachineControl {
       reset("the operator asked for it")
       reply(client, packet, Empty())
     case .pause:
-      machine.pause("the operator asked for it")
+      pauseForOperator()
       reply(client, packet, Empty())
     case .resume:
-      machine.resume()
+      try resumeForOperator()
+      isStarted = true
       reply(client, packet, Empty())
-    case .restartDevice:
-      let message: DeviceRequest = try decode(packet)
-      guard let link = machine.links.first(where: { $0.role == message.role }) else {
-        throw Refusal("the machine has no device \(message.role)")
-      }
-      link.state.withLock {
-        $0.isFaultReported = true
-        $0.record = DeviceLink.FaultRecord()
-      }
-      tell(
-        .fault,
-        FaultMessage(
-          role: message.role, kind: .operatorRestart, reason: "the operator asked for it"))
-      reply(client, packet, Empty())
+    case .restartDevice: try restart(packet, client)
     }
   }
 
-  private func decode<M: WireCodable>(_ packet: Packet) throws(Refusal) -> M {
+  func decode<M: WireCodable>(_ packet: Packet) throws(Refusal) -> M {
     do throws(ProtocolError) {
       return try packet.decode()
     } catch {
@@ -213,22 +223,6 @@ public final class MachineControl {
     try? client.send(
       packet.header.request, flags: .reply, sequence: packet.header.sequence,
       payload: message.wireBytes, wait: false)
-  }
-
-  /// Hands a request on to a device and its reply back.
-  private func forward<M: WireCodable>(
-    _ packet: Packet, to role: String, as request: Request, _ type: M.Type, _ client: Channel
-  ) throws(Refusal) {
-    let message: M = try decode(packet)
-    guard let link = machine.links.first(where: { $0.role == role }), link.status == .up else {
-      throw Refusal("\(role) is not there")
-    }
-    guard let reply = link.ask(request, message, packet.descriptors, timeout: 3_000_000_000) else {
-      throw Refusal("\(role) did not answer in time")
-    }
-    try? client.send(
-      packet.header.request, flags: reply.header.flags, sequence: packet.header.sequence,
-      payload: reply.payload, wait: false)
   }
 
   private func status() -> StatusReply {

@@ -42,7 +42,7 @@ public struct StatusReply: Equatable, WireCodable {
   /// One device as the core sees it.
   public struct Device: Equatable, WireCodable {
     public var role: String
-    /// `up`, `starting`, `gone` or `absent`.
+    /// `up`, `starting` or `gone`.
     public var state: String
     /// How often its process was started anew.
     public var restarts: UInt32

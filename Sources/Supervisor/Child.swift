@@ -38,6 +38,8 @@ final class Child {
   let started: UInt64
   /// Whether it has said that it is locked down.
   var hasReported = false
+  /// How many backing files it has asked for, for each drive.
+  var backingCounts: [Int: Int] = [:]
   var isChannelOpen = true
   var isLogOpen = true
   /// The last line of its log: often the reason of its end.

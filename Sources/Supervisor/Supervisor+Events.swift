@@ -61,7 +61,7 @@ extension Supervisor {
     let now = HostClock.monotonic()
     switch phase {
     case .stopping(let until) where now >= until:
-      return end(1, "the machine did not end within 10 seconds; its processes were killed")
+      return end(2, "the machine did not end within 10 seconds; its processes were killed")
     case .leaving(let until) where now >= until: phase = .over
     default: break
     }
@@ -80,7 +80,7 @@ extension Supervisor {
     case .running:
       say("ending the machine (signal \(signal)); once more kills it")
       stop()
-    case .stopping, .leaving: end(1, "killed by a second signal")
+    case .stopping, .leaving: end(2, "killed by a second signal")
     case .over: break
     }
   }
@@ -117,7 +117,7 @@ extension Supervisor {
       case (.ended, .core): take(ended: try packet.decode())
       case (.fault, .core): try take(fault: try packet.decode())
       case (.openBacking, .device(.ide)):
-        openBacking(try packet.decode(), packet.header, child)
+        try openBacking(try packet.decode(), packet.header, child)
       default: throw ProtocolError("request \(packet.header.request) is not for the launcher")
       }
     } catch {
@@ -153,10 +153,13 @@ extension Supervisor {
     switch fault.kind {
     case .operatorRestart:
       say("vmdev-\(name.rawValue): started anew for the operator")
-      restart(name)
-    case .poison where machine.devices[name].onFault != .pause:
-      end(2, "vmdev-\(name.rawValue) failed again and again on one request: \(reason)")
+      restart(name, isFailure: false)
     case .deadline, .protocolBroken, .gone, .poison:
+      // Of what is held there is nothing more to say.
+      if held.contains(name), child(.device(name)) == nil {
+        knownDeaths[name] = nil
+        return
+      }
       // The core may complain of a channel whose process was seen to end here first.
       if fault.kind == .gone, let until = knownDeaths.removeValue(forKey: name),
         HostClock.monotonic() < until, child(.device(name)) != nil
@@ -167,14 +170,21 @@ extension Supervisor {
     }
   }
 
-  private func openBacking(_ request: BackingRequest, _ header: Header, _ child: Child) {
+  private func openBacking(
+    _ request: BackingRequest, _ header: Header, _ child: Child
+  ) throws(ProtocolError) {
+    let drive = Int(request.drive)
+    guard drive < resources.backings.count else {
+      throw ProtocolError("there is no drive \(drive)")
+    }
+    child.backingCounts[drive, default: 0] += 1
+    guard child.backingCounts[drive, default: 0] <= BackingFiles.deepest else {
+      throw ProtocolError(
+        "more than \(BackingFiles.deepest) requests for backing files of drive \(drive)")
+    }
     let reply: (flags: Header.Flags, payload: [UInt8], descriptors: [Descriptor])
     do throws(BackingFiles.Refused) {
-      guard Int(request.drive) < resources.backings.count else {
-        throw BackingFiles.Refused("there is no drive \(request.drive)")
-      }
-      let file = try resources.backings[Int(request.drive)].open(
-        request.name, depth: Int(request.depth))
+      let file = try resources.backings[drive].open(request.name, depth: Int(request.depth))
       reply = (.reply, Empty().wireBytes, [file])
     } catch {
       say("vmdev-ide: \(VisibleText.escape(error.reason))")

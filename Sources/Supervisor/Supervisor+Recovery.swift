@@ -60,11 +60,12 @@ extension Supervisor {
     guard case .running = phase else { return }
     let title = "vmdev-\(name.rawValue)"
     switch machine.devices[name].onFault {
-    case .restart:
+    case .restart where kind != .poison:
       say("\(title): \(reason); starting it anew")
-      restart(name)
-    case .pause:
-      // The core holds the machine, because the device's channel has closed.
+      restart(name, isFailure: true)
+    case .restart, .pause:
+      // The core holds the machine: it has found the poison, or the device's channel closes.
+      held.insert(name)
       say(
         "\(title): \(reason); the machine is held until: "
           + "vmctl device restart \(machine.name) \(name.rawValue)")
@@ -86,11 +87,14 @@ extension Supervisor {
   }
 
   /// Starts a new process on a device's state page, and gives the core its channel.
-  func restart(_ name: Machine.DeviceName) {
+  ///
+  /// Only restarts after a failure count.
+  func restart(_ name: Machine.DeviceName, isFailure: Bool) {
     let title = "vmdev-\(name.rawValue)"
     quitDeadlines[name] = nil
+    held.remove(name)
     var budget = budgets[name] ?? RestartBudget()
-    guard budget.take(at: HostClock.monotonic()) else {
+    guard !isFailure || budget.take(at: HostClock.monotonic()) else {
       return end(
         2,
         "\(title) failed more than \(budget.most) times within "

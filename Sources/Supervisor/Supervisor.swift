@@ -17,6 +17,8 @@ public final class Supervisor {
   var starter: Starter
   var children: [Child] = []
   var budgets: [Machine.DeviceName: RestartBudget] = [:]
+  /// Devices without a process until the operator wants one.
+  var held: Set<Machine.DeviceName> = []
   /// Deaths that the launcher has dealt with, and until when the core may still complain of them.
   var knownDeaths: [Machine.DeviceName: UInt64] = [:]
   /// Devices that ended with code 0 while the machine ran, and when that is no longer orderly.
@@ -79,7 +81,9 @@ public final class Supervisor {
       while case .running = phase { turn() }
       while !isOver { turn() }
     } catch {
-      result = result ?? Result(code: error.code, reason: error.message)
+      // Code 1 says that nothing was started.
+      let code = error.code == 1 && !children.isEmpty ? 2 : error.code
+      result = result ?? Result(code: code, reason: error.message)
     }
     killAll()
     resources.control.remove()

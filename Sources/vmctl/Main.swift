@@ -14,7 +14,8 @@ struct VMCtl: ParsableCommand {
     abstract: "Look at and steer a machine that vmlaunch runs.",
     discussion: """
       NAME is the machine's name, or the path of its control socket (with a slash in it). \
-      Every command ends within a bounded time; exit code 1 says that it failed.
+      Every command ends within a bounded time; exit code 1 says that it failed, 64 that the \
+      command line is wrong.
       """,
     version: "bulkhead 0.1.0",
     subcommands: [

@@ -26,9 +26,9 @@ struct VMLaunch: ParsableCommand {
 
       vmctl talks to a running machine: its status, a picture of its screen, keys, reset, stop.
 
-      Exit codes: 0 the guest powered off, or the machine was told to end; 1 the machine file \
-      or the host is wrong and nothing was started; 2 the guest or a process ended in an error; \
-      3 a layer of the isolation could not be had. A write to the debug exit port ends with \
+      Exit codes: 0 the guest powered off, or the machine was told to end; 1 the command \
+      line, the machine file or the host is wrong and nothing was started; 2 the guest or a \
+      process ended in an error, or had to be killed; 3 a layer of the isolation could not be had. A write to the debug exit port ends with \
       the guest's own code.
       """,
     version: "bulkhead 0.1.0",
@@ -38,7 +38,14 @@ struct VMLaunch: ParsableCommand {
   /// The janitor is this executable too; no subcommand, because nobody is to call it.
   static func main() {
     if Array(CommandLine.arguments.dropFirst()) == [Janitor.argument] { Janitor.work() }
-    main(nil)
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      // The parser's own code for a wrong command line would be 64.
+      guard !exitCode(for: error).isSuccess else { exit(withError: error) }
+      fail(LaunchError(fullMessage(for: error)))
+    }
   }
 
   /// Reads a machine file.

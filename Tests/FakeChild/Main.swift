@@ -43,7 +43,15 @@ struct FakeChild {
   static func device(_ core: Channel, _ launcher: Channel, _ scenario: String, _ name: String)
     throws
   {
-    if scenario.hasPrefix("backing"), name == "vmdev-ide" {
+    if scenario == "backing-flood", name == "vmdev-ide" {
+      for sequence in 1...17 as ClosedRange<UInt32> {
+        let request = BackingRequest(drive: 0, depth: 1, name: "base.img")
+        try launcher.send(
+          LaunchRequest.openBacking.rawValue, sequence: sequence, payload: request.wireBytes)
+        _ = try launcher.receive(timeout: patience)
+      }
+      try core.send(3, sequence: 0, payload: Array("all answered".utf8))
+    } else if scenario.hasPrefix("backing"), name == "vmdev-ide" {
       let request = BackingRequest(drive: 0, depth: 1, name: "base.img")
       try launcher.send(
         LaunchRequest.openBacking.rawValue, sequence: 5, payload: request.wireBytes)
@@ -125,7 +133,30 @@ struct FakeCore {
       try end(6, "ide came back")
     case "poison":
       try fault("ide", .poison)
-      HostClock.sleep(FakeChild.patience)
+      HostClock.sleep(500_000_000)
+      // The operator has read how to go on.
+      try fault("ide", .operatorRestart)
+      try waitForAttach()
+      try end(5, "ide came back")
+    case "crash-twice-told":
+      try tell("serial", 1)
+      while (try? channels["serial"]?.receive(timeout: FakeChild.patience)) != nil {}
+      HostClock.sleep(500_000_000)
+      try fault("serial", .gone)
+      HostClock.sleep(500_000_000)
+      try end(5, "complained")
+    case "operator":
+      for _ in 0..<7 {
+        try fault("ide", .operatorRestart)
+        try waitForAttach()
+      }
+      try end(5, "ide came back")
+    case "backing-flood":
+      if let packet = try? channels["ide"]?.receive(timeout: FakeChild.patience) {
+        try end(8, String(decoding: packet.payload, as: UTF8.self))
+      }
+      try waitForAttach()
+      try end(9, "it goes on")
     case "backing", "backing-none":
       let packet = try channels["ide"]?.receive(timeout: FakeChild.patience)
       try end(8, String(decoding: packet?.payload ?? [], as: UTF8.self))

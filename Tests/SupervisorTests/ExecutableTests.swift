@@ -91,6 +91,20 @@ struct ExecutableTests {
     if hasKVM && hasSeaBIOS { #expect(run.standardError.hasPrefix("vmcore is not installed: ")) }
   }
 
+  @Test(
+    "a wrong command line is explained, exit code 1", .timeLimit(.minutes(1)),
+    arguments: [["--nonsense"], [], ["check", "a", "b"]])
+  func usage(arguments: [String]) throws {
+    let scratch = try Scratch()
+    let run = try Running(Built.path("vmlaunch"), arguments, in: scratch)
+    #expect(run.wait() == 1)
+    #expect(run.standardError.lowercased().contains("usage: vmlaunch"))
+    let help = try Running(Built.path("vmlaunch"), ["--help"], in: scratch)
+    #expect(help.wait() == 0)
+    #expect(help.standardOutput.contains("Exit codes: "))
+    #expect(help.standardError == "")
+  }
+
   @Test("vmctl says that a machine is not running", .timeLimit(.minutes(1)))
   func noMachine() throws {
     let scratch = try Scratch()

@@ -41,9 +41,18 @@ struct LifeCycleTests {
     kill(machine.launcher.process.processIdentifier, SIGTERM)
     #expect(machine.launcher.waitFor("once more kills it"))
     kill(machine.launcher.process.processIdentifier, SIGINT)
-    #expect(machine.launcher.wait() == 1)
+    #expect(machine.launcher.wait() == 2)
     #expect(areGone(children))
     #expect(!machine.isSocketThere)
+  }
+
+  @Test("a core that does not stop is killed after 10 seconds", .timeLimit(.minutes(1)))
+  func patience() throws {
+    let machine = try FakeMachine("hang")
+    #expect(machine.isUp())
+    kill(machine.launcher.process.processIdentifier, SIGTERM)
+    #expect(machine.launcher.wait() == 2)
+    #expect(machine.launcher.standardError.contains("did not end within 10 seconds"))
   }
 
   @Test("no process outlives a launcher that is killed", .timeLimit(.minutes(1)))
@@ -73,7 +82,7 @@ struct LifeCycleTests {
     #expect(next.waitFor("isolation: none, a fake", times: 5))
     kill(next.process.processIdentifier, SIGTERM)
     kill(next.process.processIdentifier, SIGINT)
-    #expect(next.wait() == 1)
+    #expect(next.wait() == 2)
   }
 
   @Test("a second machine of the same name is refused", .timeLimit(.minutes(1)))
@@ -119,11 +128,36 @@ struct LifeCycleTests {
     #expect(!machine.isSocketThere)
   }
 
-  @Test("a poison request ends the machine with code 2", .timeLimit(.minutes(1)))
+  @Test(
+    "a poison request holds the machine until the operator wants the device anew",
+    .timeLimit(.minutes(1)))
   func poison() throws {
     let machine = try FakeMachine("poison")
-    #expect(machine.launcher.wait() == 2)
-    #expect(machine.launcher.standardError.contains("vmdev-ide failed again and again"))
+    #expect(machine.launcher.wait() == 5)
+    let log = machine.launcher.standardError
+    #expect(
+      log.contains(
+        "vmdev-ide: the test says so; the machine is held until: "
+          + "vmctl device restart poison ide\n"))
+    #expect(log.contains("vmdev-ide: started anew for the operator\n"))
+    #expect(!log.contains("starting it anew"))
+  }
+
+  @Test("a device that is held is reported once", .timeLimit(.minutes(1)))
+  func reportedOnce() throws {
+    let machine = try FakeMachine(
+      "crash-twice-told", extra: "[device.serial]\non-fault = \"pause\"")
+    #expect(machine.launcher.wait() == 5)
+    let log = machine.launcher.standardError
+    #expect(log.components(separatedBy: "the machine is held until").count == 2, "\(log)")
+  }
+
+  @Test("what the operator starts anew is no failure, however often", .timeLimit(.minutes(1)))
+  func operatorRestarts() throws {
+    let machine = try FakeMachine("operator")
+    #expect(machine.launcher.wait() == 5)
+    #expect(
+      machine.launcher.standardError.components(separatedBy: "for the operator").count == 8)
   }
 
   @Test("on-fault stop ends the machine with code 2", .timeLimit(.minutes(1)))
@@ -179,6 +213,18 @@ struct LifeCycleTests {
       files: ["disk.qcow2": "disk", "base.img": "BASE"])
     #expect(machine.launcher.wait() == 8)
     #expect(machine.launcher.standardError.contains("vmlaunch: BASE\n"))
+  }
+
+  @Test("a device that asks for backing files without end is cut off", .timeLimit(.minutes(1)))
+  func backingFlood() throws {
+    let machine = try FakeMachine(
+      "backing-flood",
+      extra: Self.drive + "\nbacking = \"same-folder\"\n[device.ide]\non-fault = \"pause\"",
+      files: ["disk.qcow2": "disk", "base.img": "BASE"])
+    #expect(machine.launcher.waitFor("the machine is held until"))
+    #expect(machine.launcher.standardError.contains("more than 16 requests for backing files"))
+    kill(machine.launcher.process.processIdentifier, SIGTERM)
+    #expect(machine.launcher.wait() == 0)
   }
 
   @Test("a backing file that it does not allow is refused with a reason", .timeLimit(.minutes(1)))
