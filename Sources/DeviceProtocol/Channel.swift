@@ -81,10 +81,12 @@ public struct Channel: Sendable {
   }
 
   /// Refuses a request.
-  public func refuse(_ header: Header, _ reason: String) throws(ChannelError) {
+  public func refuse(_ header: Header, _ reason: String, wait: Bool = true)
+    throws(ChannelError)
+  {
     try send(
       header.request, flags: [.reply, .refusal], sequence: header.sequence,
-      payload: Refusal(reason).wireBytes)
+      payload: Refusal(reason).wireBytes, wait: wait)
   }
 
   /// Receives one message; with `wait` false, `nil` when there is none.

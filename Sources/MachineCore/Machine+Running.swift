@@ -73,7 +73,10 @@ extension Machine {
     let isRunning = progress.withLock { $0.state == "running" }
     abandoning.store(true, ordering: .sequentiallyConsistent)
     defer { abandoning.store(false, ordering: .sequentiallyConsistent) }
-    park(strictly: true)
+    guard park(strictly: true) else {
+      post(.end(code: 2, reason: "a vCPU did not stop for a reset"))
+      return
+    }
     let begun = links.map { $0.beginReset() }
     let end = HostClock.monotonic() + 5_000_000_000
     for (link, one) in zip(links, begun) { link.finishReset(one, by: end, self) }

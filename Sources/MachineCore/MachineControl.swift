@@ -172,13 +172,15 @@ public final class MachineControl {
       guard let request = ControlRequest(rawValue: packet.header.request),
         packet.header.flags == []
       else {
-        try client.refuse(packet.header, "there is no request \(packet.header.request)")
+        // A client that does not read its replies is dropped rather than waited for.
+        try client.refuse(
+          packet.header, "there is no request \(packet.header.request)", wait: false)
         return true
       }
       do throws(Refusal) {
         try answer(request, packet, client)
       } catch {
-        try client.refuse(packet.header, error.reason)
+        try client.refuse(packet.header, error.reason, wait: false)
       }
       return true
     } catch {
@@ -244,8 +246,9 @@ public final class MachineControl {
 extension Machine {
   /// Notes a triple fault: the machine is reset, unless it faults again and again.
   func tripleFault(_ cpu: Int, _ registers: String) {
-    let now = HostClock.monotonic()
     let isHopeless = progress.withLock { progress in
+      // Taken under the lock, so that it is not before what another vCPU has put in.
+      let now = HostClock.monotonic()
       progress.tripleFaults = progress.tripleFaults.filter { now - $0 < 10_000_000_000 } + [now]
       return progress.tripleFaults.count >= 3
     }
