@@ -58,6 +58,11 @@ public protocol DeviceEndpoint: DeviceState {
   /// Returns whether the state has changed: it is committed then, and this is called again.
   mutating func pump(_ services: HostServices) -> Bool
 
+  /// The machine is held: end what is under way on the host, within a second or two.
+  ///
+  /// No vCPU runs, so nothing new comes; afterwards guest memory stands still.
+  mutating func pause(_ services: HostServices)
+
   /// The machine is reset.
   mutating func reset(_ services: HostServices)
 
@@ -105,6 +110,7 @@ extension DeviceEndpoint {
   public mutating func elapsed(_ services: HostServices) {}
   public mutating func publish(_ services: HostServices) {}
   public mutating func pump(_ services: HostServices) -> Bool { false }
+  public mutating func pause(_ services: HostServices) {}
   public mutating func flush(_ services: HostServices) {}
   public mutating func screendump(_ byteCount: Int, services: HostServices) throws(Refusal)
     -> ScreendumpReply

@@ -35,7 +35,7 @@ public enum DeviceProcess {
         settings: packet.payload, descriptors: Array(packet.descriptors.dropFirst()),
         core: Channel(PacketSocket(packet.descriptors[0])), launcher: launcher)
     } catch {
-      end("no setup from the launcher: \(error)")
+      end("no setup from the launcher (vmlaunch starts this program, nobody else): \(error)")
     }
   }
 

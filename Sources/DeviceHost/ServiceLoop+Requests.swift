@@ -56,7 +56,13 @@ extension ServiceLoop {
         commit(&endpoint)
         endpoint.publish(services)
         try services.channel.reply(to: header, Empty())
-      case .pause, .resume:
+      case .pause:
+        let _: Empty = try packet.decode()
+        endpoint.pause(services)
+        commit(&endpoint)
+        endpoint.publish(services)
+        try services.channel.reply(to: header, Empty())
+      case .resume:
         let _: Empty = try packet.decode()
         commit(&endpoint)
         try services.channel.reply(to: header, Empty())

@@ -23,7 +23,13 @@ struct Main {
   /// Makes the machine that the launcher's first message describes; what came along and is the
   /// machine's is not kept here.
   private static func prepare(_ launcher: Channel) throws -> MachineControl {
-    let packet = try launcher.receive(timeout: 10_000_000_000)
+    let packet: Packet
+    do throws(ChannelError) {
+      packet = try launcher.receive(timeout: 10_000_000_000)
+    } catch {
+      throw ProtocolError(
+        "no setup from the launcher (vmlaunch starts this program, nobody else): \(error)")
+    }
     guard packet.header.request == LaunchRequest.setup.rawValue else {
       throw ProtocolError("the first message is no setup")
     }

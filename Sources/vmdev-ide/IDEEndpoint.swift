@@ -27,6 +27,9 @@ struct IDEEndpoint: DeviceEndpoint {
   /// How long ``flush(_:)`` waits for what is in flight, in nanoseconds.
   static let patience: UInt64 = 5_000_000_000
 
+  /// How long a pause waits for requests; the core waits two seconds.
+  static let pausePatience: UInt64 = 1_500_000_000
+
   /// Makes an endpoint with the images of ide0.0, ide0.1, ide1.0 and ide1.1.
   init(
     controller: IDEController, drives: [Drive?], workers: WorkerPool, completions: Completions
@@ -176,14 +179,27 @@ struct IDEEndpoint: DeviceEndpoint {
     }
   }
 
-  mutating func flush(_ services: HostServices) {
-    let end = HostClock.monotonic() + Self.patience
+  mutating func pause(_ services: HostServices) {
+    let end = HostClock.monotonic() + Self.pausePatience
+    repeat {
+      settle(by: end, services)
+      // A long command is many requests, one after the other.
+      for channel in 0..<2 { start(channel, services) }
+    } while sides.contains { $0.running != nil } && HostClock.monotonic() < end
+  }
+
+  /// Waits for what is on the workers.
+  private mutating func settle(by end: UInt64, _ services: HostServices) {
     while sides.contains(where: { $0.running != nil }) {
       let now = HostClock.monotonic()
       guard now < end else { break }
       completions.wait(timeout: end - now)
       for completion in completions.take() { finish(completion, services) }
     }
+  }
+
+  mutating func flush(_ services: HostServices) {
+    settle(by: HostClock.monotonic() + Self.patience, services)
     for (slot, drive) in drives.enumerated() {
       guard let drive else { continue }
       guard sides[slot / 2].running?.drive != slot & 1 else {

@@ -2,18 +2,12 @@
 
 internal import DeviceHost
 internal import DeviceProtocol
-internal import LinuxSystem
 internal import Sandbox
 
 /// The PIIX chips of a machine: bridge, power management, clock, keyboard controller, fw_cfg.
 @main
 struct Main {
-  /// SIGPIPE.
-  private static let brokenPipe: Int32 = 13
-
   static func main() {
-    // A debug console whose reader has gone is an error of a write, not the end.
-    Signals.ignore(Self.brokenPipe)
     let setup = DeviceProcess.setUp()
     do throws(ProtocolError) {
       let settings = try PIIXSettings(wireBytes: setup.settings)

@@ -149,6 +149,26 @@ struct IDEProcessTests {
     try images.check()
   }
 
+  @Test("a pause ends what is under way; guest memory stands still afterwards")
+  func pause() throws {
+    let images = try Images()
+    let ide = try IDEMachine()
+    try images.start(ide)
+    for round in 0..<8 {
+      let sector = 50 + 256 * round
+      ide.memory = [UInt8](repeating: 0xEE, count: 256 * 512)
+      try ide.command(0xC8, sector: sector, count: 256)
+      try ide.startBusMaster(toMemory: true)
+      _ = try ide.answer()
+
+      try ide.ask(.pause, Empty())
+
+      #expect(ide.memory == Array(images.content[sector * 512..<(sector + 256) * 512]))
+      try ide.ask(.resume, Empty())
+      #expect(try ide.finishDMA() & 0x29 == 0)
+    }
+  }
+
   @Test("ends with the drive and the field when an image is malformed")
   func malformed() throws {
     let images = try Images()
