@@ -72,6 +72,42 @@ public enum BlockImage<
     }
   }
 
+  /// Makes a part of the disk read as zero.
+  public mutating func zero(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    switch consume self {
+    case .raw(var image):
+      do throws(BlockImageError) { try image.zero(at: offset, count: count) } catch {
+        self = .raw(image)
+        throw error
+      }
+      self = .raw(image)
+    case .qcow2(var image):
+      do throws(BlockImageError) { try image.zero(at: offset, count: count) } catch {
+        self = .qcow2(image)
+        throw error
+      }
+      self = .qcow2(image)
+    }
+  }
+
+  /// Gives the space of a part of the disk back, as far as the format can.
+  public mutating func discard(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    switch consume self {
+    case .raw(var image):
+      do throws(BlockImageError) { try image.discard(at: offset, count: count) } catch {
+        self = .raw(image)
+        throw error
+      }
+      self = .raw(image)
+    case .qcow2(var image):
+      do throws(BlockImageError) { try image.discard(at: offset, count: count) } catch {
+        self = .qcow2(image)
+        throw error
+      }
+      self = .qcow2(image)
+    }
+  }
+
   /// Makes every finished write durable.
   public mutating func flush() throws(BlockImageError) {
     switch consume self {

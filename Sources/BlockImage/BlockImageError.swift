@@ -16,6 +16,10 @@ public enum BlockImageError: Error, Equatable, Sendable, CustomStringConvertible
   case outOfRange(offset: UInt64, count: UInt64, virtualSize: UInt64)
   /// The image names a backing file that was not supplied.
   case backingFileMissing(name: String)
+  /// The image keeps its data in a file that was not supplied.
+  case dataFileMissing(name: String?)
+  /// The image holds no such internal snapshot.
+  case snapshotMissing(name: String)
   /// A compressed cluster was met and there is nothing to decompress it with.
   case noDecompressor(guestOffset: UInt64)
   /// A compressed cluster does not decompress to a whole cluster.
@@ -34,6 +38,13 @@ public enum BlockImageError: Error, Equatable, Sendable, CustomStringConvertible
     case .outOfRange(let offset, let count, let virtualSize):
       "\(count) bytes at \(offset) are not inside the disk of \(virtualSize) bytes"
     case .backingFileMissing(let name): "the backing file \"\(name)\" was not supplied"
+    case .dataFileMissing(let name):
+      if let name {
+        "the external data file \"\(name)\" was not supplied"
+      } else {
+        "the image keeps its data in an external data file that was not supplied"
+      }
+    case .snapshotMissing(let name): "the image holds no snapshot \"\(name)\""
     case .noDecompressor(let guestOffset):
       "the cluster at \(guestOffset) is compressed and no decompressor was supplied"
     case .corruptCompressedCluster(let guestOffset):

@@ -18,8 +18,35 @@ public protocol BlockStorage: ~Copyable {
   /// A gap between the old end and `offset` reads as zero afterwards.
   mutating func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError)
 
+  /// Lets the host have the space of `count` bytes from `offset` back.
+  ///
+  /// They read as zero afterwards, or as before.
+  mutating func discard(at offset: UInt64, count: UInt64) throws(StorageError)
+
   /// Makes everything written so far durable.
   mutating func flush() throws(StorageError)
+
+  /// Makes `count` bytes at `offset` read as zero, growing the storage where it can grow.
+  mutating func zero(at offset: UInt64, count: UInt64) throws(StorageError)
+}
+
+extension BlockStorage where Self: ~Copyable {
+  /// Writes zeros.
+  public mutating func zero(at offset: UInt64, count: UInt64) throws(StorageError) {
+    let zeros = [UInt8](repeating: 0, count: Int(min(count, 64 << 10)))
+    var done: UInt64 = 0
+    while done < count {
+      let piece = Int(min(count - done, UInt64(zeros.count)))
+      try write(zeros.span.extracting(0..<piece), at: offset + done)
+      done += UInt64(piece)
+    }
+  }
+
+}
+
+extension BlockStorage where Self: ~Copyable {
+  /// Keeps what there is.
+  public mutating func discard(at offset: UInt64, count: UInt64) throws(StorageError) {}
 }
 
 /// Why a storage could not do what it was asked to.

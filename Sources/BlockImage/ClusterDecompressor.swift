@@ -11,6 +11,14 @@ public protocol ClusterDecompressor {
   ///
   /// - Returns: Whether the stream was good and filled `output` exactly.
   mutating func inflate(_ input: Span<UInt8>, into output: inout MutableSpan<UInt8>) -> Bool
+
+  /// Decompresses a Zstandard frame (RFC 8878) and fills `output`.
+  ///
+  /// `input` may have bytes after the end of the frame.
+  ///
+  /// - Returns: Whether the frame was good and filled `output` exactly.
+  mutating func decompressZstd(_ input: Span<UInt8>, into output: inout MutableSpan<UInt8>)
+    -> Bool
 }
 
 /// The absence of a decompressor: compressed clusters are a clear error.
@@ -22,6 +30,12 @@ public struct NoDecompressor: ClusterDecompressor, Sendable {
   public mutating func inflate(_ input: Span<UInt8>, into output: inout MutableSpan<UInt8>)
     -> Bool
   {
+    false
+  }
+
+  public mutating func decompressZstd(
+    _ input: Span<UInt8>, into output: inout MutableSpan<UInt8>
+  ) -> Bool {
     false
   }
 }

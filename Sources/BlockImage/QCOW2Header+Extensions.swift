@@ -32,11 +32,36 @@ extension QCOW2Header {
         backingFormat = String(decoding: first[range], as: UTF8.self)
       case QCOW2.extensionFeatureNames: parseFeatureNames(first, range)
       case QCOW2.extensionEncryption: throw .unsupported(feature: "LUKS encryption")
-      case QCOW2.extensionDataFile: throw .unsupported(feature: "an external data file")
+      case QCOW2.extensionDataFile:
+        try require(
+          length > 0 && length <= 1023, "data file name length", length, "must be 1 to 1023")
+        dataFileName = String(validating: first[range], as: UTF8.self)
+        try require(
+          dataFileName?.utf8.contains(0) == false, "data file name", position,
+          "must be UTF-8 without a zero byte")
+      case QCOW2.extensionBitmaps: try parseBitmaps(first, range)
       default: break
       }
       position += (length + 7) & ~7
     }
+  }
+
+  /// Reads where the bitmap directory is ("Bitmaps extension"); it counts with its autoclear bit.
+  private mutating func parseBitmaps(_ first: [UInt8], _ range: Range<Int>)
+    throws(BlockImageError)
+  {
+    try require(range.count >= 24, "bitmaps extension length", range.count, "must be 24")
+    let size = first.bigEndian64(at: range.lowerBound + 8)
+    let offset = first.bigEndian64(at: range.lowerBound + 16)
+    guard autoclearFeatures & QCOW2.bitmaps != 0 else { return }
+    try require(
+      size <= QCOW2.largestBitmapDirectory, "bitmap_directory_size", size,
+      "must be at most \(QCOW2.largestBitmapDirectory)")
+    try require(
+      offset & (clusterSize - 1) == 0 && offset != 0 && offset < 1 << 56,
+      "bitmap_directory_offset", offset, "must be a multiple of the cluster size below 2^56")
+    bitmapDirectoryOffset = offset
+    bitmapDirectorySize = size
   }
 
   private mutating func parseFeatureNames(_ first: [UInt8], _ range: Range<Int>) {
@@ -74,12 +99,6 @@ extension QCOW2Header {
 
   /// Refuses incompatible features by name.
   func checkFeatures() throws(BlockImageError) {
-    if incompatibleFeatures & QCOW2.externalData != 0 {
-      throw .unsupported(feature: "an external data file")
-    }
-    if incompatibleFeatures & QCOW2.extendedL2 != 0 {
-      throw .unsupported(feature: "extended L2 entries")
-    }
     let unknown = incompatibleFeatures & ~QCOW2.knownIncompatible
     guard unknown != 0 else { return }
     let bit = unknown.trailingZeroBitCount
@@ -98,7 +117,11 @@ enum QCOW2 {
   static let externalData: UInt64 = 1 << 2
   static let compressionType: UInt64 = 1 << 3
   static let extendedL2: UInt64 = 1 << 4
-  static let knownIncompatible = dirty | corrupt | compressionType
+  static let knownIncompatible = dirty | corrupt | externalData | compressionType | extendedL2
+
+  static let lazyRefcounts: UInt64 = 1 << 0
+  static let bitmaps: UInt64 = 1 << 0
+  static let rawExternalData: UInt64 = 1 << 1
 
   static let extensionEnd: UInt32 = 0
   static let extensionBackingFormat: UInt32 = 0xE279_2ACA
@@ -106,10 +129,16 @@ enum QCOW2 {
   static let extensionEncryption: UInt32 = 0x0537_BE77
   static let extensionDataFile: UInt32 = 0x4441_5441
 
+  static let extensionBitmaps: UInt32 = 0x2385_2875
+
   /// The largest active L1 table, in bytes, as QEMU has it.
   static let largestL1Table: UInt64 = 32 << 20
   /// The largest refcount table, in bytes, as QEMU has it.
   static let largestRefcountTable: UInt64 = 8 << 20
+  /// The largest directory of bitmaps, in bytes: 65535 of 1 KiB.
+  static let largestBitmapDirectory: UInt64 = 64 << 20
+  /// The largest snapshot table, in bytes, as QEMU has it.
+  static let largestSnapshotTable: UInt64 = 64 << 20
   /// How many images may lie below one another.
   static let largestDepth = 64
 

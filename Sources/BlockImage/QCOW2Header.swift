@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+/// How the compressed clusters of an image are compressed ("compression_type").
+public enum QCOW2Compression: UInt8, Equatable, Sendable {
+  /// Raw deflate streams, what qemu-img calls zlib.
+  case deflate = 0
+  case zstd = 1
+}
+
 /// The header of a qcow2 image, checked (docs/interop/qcow2.txt of QEMU, "Header").
 ///
 /// Every field that is used later has been compared with the format's rules and with
@@ -39,13 +46,31 @@ public struct QCOW2Header: Equatable, Sendable {
   public var backingFormat: String?
   /// Names of feature bits that the image itself supplies.
   public var featureNames: [QCOW2FeatureName] = []
+  /// How compressed clusters are compressed.
+  public var compression = QCOW2Compression.deflate
+  /// The name of the external data file as the image gives it.
+  public var dataFileName: String?
+  /// Where the directory of persistent bitmaps starts; 0 when there is none.
+  public var bitmapDirectoryOffset: UInt64 = 0
+  /// The length of the directory of persistent bitmaps in bytes.
+  public var bitmapDirectorySize: UInt64 = 0
 
   init() {}
 
   /// Bytes in a cluster.
   public var clusterSize: UInt64 { 1 << UInt64(clusterBits) }
   /// Log 2 of the number of entries in an L2 table.
-  var l2Bits: UInt64 { UInt64(clusterBits) - 3 }
+  var l2Bits: UInt64 { UInt64(clusterBits) - (hasExtendedL2 ? 4 : 3) }
+  /// Bytes in an L2 entry.
+  var l2EntrySize: UInt64 { hasExtendedL2 ? 16 : 8 }
+  /// Whether L2 entries say for each 32nd of a cluster whether it is allocated.
+  public var hasExtendedL2: Bool { incompatibleFeatures & QCOW2.extendedL2 != 0 }
+  /// Whether the guest's data is in a file of its own.
+  public var hasDataFile: Bool { incompatibleFeatures & QCOW2.externalData != 0 }
+  /// Whether the external data file alone is a whole raw image.
+  public var isDataFileRaw: Bool {
+    hasDataFile && autoclearFeatures & QCOW2.rawExternalData != 0
+  }
   /// Log 2 of the number of refcounts in a refcount block.
   var refcountBlockBits: UInt64 { UInt64(clusterBits) + 3 - UInt64(refcountOrder) }
   /// Whether the image was not closed cleanly: its refcounts can't be trusted.
@@ -69,9 +94,10 @@ public struct QCOW2Header: Equatable, Sendable {
       repeating: 0, count: Int(min(header.clusterSize, max(storage.byteCount, 112))))
     try storage.fill(&first, at: 0)
     try header.parseExtensions(first, backingOffset: fixed.bigEndian64(at: 8))
+    try header.checkFeatures()
+    try header.checkTables(fileSize: storage.byteCount)
     try header.parseBackingName(
       first, offset: fixed.bigEndian64(at: 8), length: fixed.bigEndian32(at: 16))
-    try header.checkFeatures()
     return header
   }
 
@@ -95,7 +121,6 @@ public struct QCOW2Header: Equatable, Sendable {
     if encryption != 0 {
       throw .unsupported(feature: encryption == 1 ? "AES encryption" : "LUKS encryption")
     }
-    try checkTables(fileSize: fileSize)
   }
 
   private mutating func parseVersion3(_ bytes: [UInt8], fileSize: UInt64)
@@ -118,12 +143,18 @@ public struct QCOW2Header: Equatable, Sendable {
     try require(
       hasCompressionBit == (compression != 0), "compression_type", UInt64(compression),
       "must be 0 exactly when incompatible feature bit 3 is clear")
-    if compression == 1 { throw .unsupported(feature: "zstd compression") }
-    try require(compression == 0, "compression_type", UInt64(compression), "must be 0 or 1")
+    guard let known = QCOW2Compression(rawValue: compression) else {
+      throw .malformed(
+        field: "compression_type", value: UInt64(compression), rule: "must be 0 or 1")
+    }
+    self.compression = known
   }
 
   private func checkTables(fileSize: UInt64) throws(BlockImageError) {
     let mask = clusterSize - 1
+    try require(
+      !hasExtendedL2 || clusterBits >= 14, "cluster_bits", clusterBits,
+      "extended L2 entries need clusters of at least 16 KiB")
     try require(virtualSize <= 1 << 62, "size", virtualSize, "must be at most 2^62")
     try require(
       UInt64(l1Size) * 8 <= QCOW2.largestL1Table, "l1_size", l1Size,

@@ -1,126 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Where the bytes of a guest cluster come from.
-enum ClusterSource: Equatable {
-  /// The backing image, or zeros where there is none.
-  case unallocated
-  /// Zeros; the cluster reserved for them, or 0.
-  case zero(host: UInt64)
-  /// The cluster at this place of the file.
-  case data(host: UInt64)
-  /// A compressed cluster, described by its L2 entry.
-  case compressed(UInt64)
-}
-
 extension QCOW2Image where Storage: ~Copyable {
   /// Fills `buffer` with the disk's bytes from `offset`.
   public mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
     throws(BlockImageError)
   {
     try checkRange(offset, buffer.count, of: virtualSize)
+    do throws(BlockImageError) {
+      try readGuest(into: &buffer, at: offset)
+    } catch {
+      if case .malformed = error { markCorrupt() }
+      throw error
+    }
+  }
+
+  /// Reads as the guest does, also in the last cluster past the end of the disk.
+  mutating func readGuest(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(BlockImageError)
+  {
     var done = 0
     while done < buffer.count {
       let position = offset + UInt64(done)
       let (source, count) = try run(at: position, limit: buffer.count - done)
       var part = buffer._mutatingExtracting(done..<done + count)
-      switch source {
-      case .zero: part.update(repeating: 0)
-      case .unallocated: try readBacking(into: &part, at: position)
-      case .data(let host):
-        do throws(StorageError) {
-          try storage.read(into: &part, at: host + position % header.clusterSize)
-        } catch {
-          throw .storage(error)
-        }
-      case .compressed(let entry):
-        try inflate(entry, guestOffset: position)
-        let start = Int(position % header.clusterSize)
-        for index in 0..<count { part[index] = inflated[start + index] }
-      }
+      try read(source, into: &part, at: position)
       done += count
     }
   }
 
+  /// Reads a part of the disk that comes from one source.
+  mutating func read(
+    _ source: ClusterSource, into part: inout MutableSpan<UInt8>, at position: UInt64
+  ) throws(BlockImageError) {
+    switch source {
+    case .zero: part.update(repeating: 0)
+    case .unallocated: try readBacking(into: &part, at: position)
+    case .data(let host):
+      try readData(into: &part, at: host + position % header.clusterSize)
+    case .compressed(let entry):
+      try inflate(entry, guestOffset: position)
+      let start = Int(position % header.clusterSize)
+      for index in 0..<part.count { part[index] = inflated[start + index] }
+    }
+  }
+
   /// Returns how the bytes at `offset` are stored, and how many of `limit` the same way.
-  private mutating func run(at offset: UInt64, limit: Int) throws(BlockImageError) -> (
-    ClusterSource, Int
+  ///
+  /// Of `.data` the bytes lie side by side; the host offset is that of the first cluster.
+  mutating func run(at offset: UInt64, limit: Int) throws(BlockImageError) -> (
+    source: ClusterSource, count: Int
   ) {
-    let size = Int(header.clusterSize)
-    let cluster = offset >> UInt64(header.clusterBits)
-    let first = try source(of: cluster)
-    var count = size - Int(offset % header.clusterSize)
-    var next = cluster + 1
-    // The L1 entry covers this many more clusters; a run ends there.
-    let end = (cluster >> header.l2Bits + 1) << header.l2Bits
-    while count < limit, next < end {
-      let source = try source(of: next)
-      switch (first, source) {
-      case (.unallocated, .unallocated), (.zero, .zero): break
-      case (.data(let start), .data(let host))
-      where host == start + (next - cluster) << UInt64(header.clusterBits):
-        break
-      default: return (first, min(count, limit))
+    let first = offset >> clusterBits
+    var cluster = first
+    var state = try state(of: cluster)
+    let within = offset % header.clusterSize
+    var unit = Int(within >> header.unitBits)
+    let source = state.source(of: unit)
+    if case .compressed = source {
+      return (source, min(limit, Int(header.clusterSize - within)))
+    }
+    let size = Int(header.unitSize)
+    var count = size - Int(offset % header.unitSize)
+    while count < limit {
+      unit += 1
+      if unit == header.unitCount {
+        unit = 0
+        cluster += 1
+        // The L1 entry covers no more clusters; a run ends there.
+        guard cluster & ((1 << header.l2Bits) - 1) != 0 else { break }
+        state = try self.state(of: cluster)
       }
+      let isSame =
+        switch (source, state.source(of: unit)) {
+        case (.unallocated, .unallocated), (.zero, .zero): true
+        case (.data(let start), .data(let host)):
+          host == start &+ (cluster - first) << clusterBits
+        default: false
+        }
+      guard isSame else { break }
       count += size
-      next += 1
     }
-    return (first, min(count, limit))
-  }
-
-  /// Looks a guest cluster up.
-  mutating func source(of cluster: UInt64) throws(BlockImageError) -> ClusterSource {
-    let index = Int(cluster >> header.l2Bits)
-    guard index < l1.count,
-      let table = try header.l2Table(l1[index], index: index, fileSize: storage.byteCount)
-    else {
-      return .unallocated
-    }
-    let entry = try l2Entry(of: cluster, in: table)
-    return try decode(entry, cluster: cluster)
-  }
-
-  /// Reads the L2 entry of a guest cluster from its table.
-  mutating func l2Entry(of cluster: UInt64, in table: UInt64) throws(BlockImageError) -> UInt64 {
-    let index = try l2Cache.index(of: l2EntryOffset(cluster, table), from: &storage)
-    return l2Cache.bytes.bigEndian64(at: index)
-  }
-
-  /// Returns where the L2 entry of `cluster` lies in the file.
-  func l2EntryOffset(_ cluster: UInt64, _ table: UInt64) -> UInt64 {
-    table + (cluster & ((1 << header.l2Bits) - 1)) * 8
-  }
-
-  /// Checks an L2 entry and says what it means ("Cluster mapping" in the specification).
-  func decode(_ entry: UInt64, cluster: UInt64) throws(BlockImageError) -> ClusterSource {
-    if entry & QCOW2.compressed != 0 {
-      try require(
-        entry & QCOW2.copied == 0, "L2 entry of cluster \(cluster)", entry,
-        "a compressed cluster can't have the copied flag")
-      return .compressed(entry)
-    }
-    try require(
-      entry & QCOW2.reservedL2 == 0, "L2 entry of cluster \(cluster)", entry,
-      "reserved bits must be zero")
-    let host = entry & QCOW2.offsetMask
-    try require(
-      host & (header.clusterSize - 1) == 0, "L2 entry of cluster \(cluster)", entry,
-      "the offset must be aligned to a cluster")
-    if entry & QCOW2.readsAsZero != 0 {
-      try require(
-        header.version >= 3, "L2 entry of cluster \(cluster)", entry,
-        "version 2 has no zero clusters")
-      return .zero(host: host)
-    }
-    guard host != 0 else {
-      try require(
-        entry & QCOW2.copied == 0, "L2 entry of cluster \(cluster)", entry,
-        "an unallocated cluster can't have the copied flag")
-      return .unallocated
-    }
-    try require(
-      host < storage.byteCount, "L2 entry of cluster \(cluster)", entry,
-      "the cluster must lie inside the file of \(storage.byteCount) bytes")
-    return .data(host: host)
+    return (source, min(count, limit))
   }
 
   /// Reads from the backing image; past its end the disk is zero.
@@ -161,7 +121,7 @@ extension QCOW2Image where Storage: ~Copyable {
     var input = [UInt8](repeating: 0, count: Int(min(count, storage.byteCount - offset)))
     try storage.fill(&input, at: offset)
     if inflated.isEmpty { inflated = [UInt8](repeating: 0, count: Int(header.clusterSize)) }
-    guard decompressor.inflate(input, intoAll: &inflated) else {
+    guard decompressor.decompress(header.compression, input, intoAll: &inflated) else {
       throw .corruptCompressedCluster(guestOffset: guestOffset)
     }
     inflatedEntry = entry
@@ -169,9 +129,14 @@ extension QCOW2Image where Storage: ~Copyable {
 }
 
 extension ClusterDecompressor {
-  /// Inflates `input` so that it fills `output`.
-  fileprivate mutating func inflate(_ input: [UInt8], intoAll output: inout [UInt8]) -> Bool {
+  /// Decompresses `input` so that it fills `output`.
+  fileprivate mutating func decompress(
+    _ kind: QCOW2Compression, _ input: [UInt8], intoAll output: inout [UInt8]
+  ) -> Bool {
     var span = output.mutableSpan
-    return inflate(input.span, into: &span)
+    switch kind {
+    case .deflate: return inflate(input.span, into: &span)
+    case .zstd: return decompressZstd(input.span, into: &span)
+    }
   }
 }

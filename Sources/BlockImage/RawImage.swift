@@ -15,8 +15,6 @@ public struct RawImage<Storage: BlockStorage & ~Copyable>: ~Copyable {
   }
 
   /// Fills `buffer` with the disk's bytes from `offset`.
-
-  /// Fills `buffer` with the disk's bytes from `offset`.
   public mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
     throws(BlockImageError)
   {
@@ -32,6 +30,29 @@ public struct RawImage<Storage: BlockStorage & ~Copyable>: ~Copyable {
     try checkRange(offset, bytes.count, of: virtualSize)
     do throws(StorageError) { try storage.write(bytes, at: offset) } catch {
       throw .storage(error)
+    }
+  }
+
+  /// Makes a part of the disk read as zero.
+  public mutating func zero(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    try checkWrite(offset, count)
+    do throws(StorageError) { try storage.zero(at: offset, count: count) } catch {
+      throw .storage(error)
+    }
+  }
+
+  /// Gives space back; what lay there is lost, and what it reads as is not said.
+  public mutating func discard(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    try checkWrite(offset, count)
+    do throws(StorageError) { try storage.discard(at: offset, count: count) } catch {
+      throw .storage(error)
+    }
+  }
+
+  private func checkWrite(_ offset: UInt64, _ count: UInt64) throws(BlockImageError) {
+    guard isWritable else { throw .notWritable(reason: "it was opened read-only") }
+    guard offset <= virtualSize, count <= virtualSize - offset else {
+      throw .outOfRange(offset: offset, count: count, virtualSize: virtualSize)
     }
   }
 

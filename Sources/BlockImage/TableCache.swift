@@ -2,22 +2,33 @@
 
 /// A bounded, direct-mapped cache of pieces of L2 tables or refcount blocks.
 ///
-/// It is written through: the storage is always as new as the cache, so that a killed
-/// process loses nothing that a write had finished.
+/// What was changed is written at once with ``writeBack(_:count:at:to:)``, or marked with
+/// ``markDirty(_:)`` and written later with ``writeDirty(to:)``. A slice that is dirty is never
+/// replaced: ``wouldEvictDirty(_:)`` has to be asked first.
 struct TableCache: ~Copyable {
   let sliceBytes: UInt64
   private var tags: [UInt64]
   private(set) var bytes: [UInt8]
+  private var isDirty: [Bool]
+  /// How many slices are dirty.
+  private(set) var dirtyCount = 0
 
   init(clusterSize: UInt64, byteCount: Int) {
     sliceBytes = min(clusterSize, 4096)
-    let slots = byteCount / Int(sliceBytes)
+    let slots = max(1, byteCount / Int(sliceBytes))
     tags = [UInt64](repeating: UInt64.max, count: slots)
     bytes = [UInt8](repeating: 0, count: slots * Int(sliceBytes))
+    isDirty = [Bool](repeating: false, count: slots)
   }
 
   private func slot(of offset: UInt64) -> Int {
     Int((offset / sliceBytes) % UInt64(tags.count))
+  }
+
+  /// Whether bringing in the slice that holds `offset` would replace a dirty one.
+  func wouldEvictDirty(_ offset: UInt64) -> Bool {
+    let slot = slot(of: offset)
+    return isDirty[slot] && tags[slot] != offset / sliceBytes
   }
 
   /// Makes the slice that holds `offset` present; returns where that byte is in `bytes`.
@@ -28,6 +39,7 @@ struct TableCache: ~Copyable {
     let slot = slot(of: offset)
     let base = slot * Int(sliceBytes)
     if tags[slot] != slice {
+      precondition(!isDirty[slot], "a changed slice would be lost")
       tags[slot] = UInt64.max
       try storage.fill(&bytes, base..<base + Int(sliceBytes), at: slice * sliceBytes)
       tags[slot] = slice
@@ -35,11 +47,32 @@ struct TableCache: ~Copyable {
     return base + Int(offset % sliceBytes)
   }
 
-  /// Changes a byte of a slice that is present; ``writeBack`` has to follow.
+  /// Changes a byte of a slice that is present.
   mutating func set(_ byte: UInt8, at index: Int) { bytes[index] = byte }
 
-  /// Changes an entry of a slice that is present; ``writeBack`` has to follow.
+  /// Changes an entry of a slice that is present.
   mutating func set(_ entry: UInt64, at index: Int) { bytes.storeBigEndian(entry, at: index) }
+
+  /// Notes that the slice that holds `offset` has to be written some time.
+  mutating func markDirty(_ offset: UInt64) {
+    let slot = slot(of: offset)
+    if !isDirty[slot] { dirtyCount += 1 }
+    isDirty[slot] = true
+  }
+
+  /// Writes every dirty slice; those that can't be written stay dirty.
+  mutating func writeDirty<Storage: BlockStorage & ~Copyable>(to storage: inout Storage)
+    throws(BlockImageError)
+  {
+    guard dirtyCount > 0 else { return }
+    for slot in tags.indices where isDirty[slot] {
+      let base = slot * Int(sliceBytes)
+      try storage.store(
+        bytes.span.extracting(base..<base + Int(sliceBytes)), at: tags[slot] * sliceBytes)
+      isDirty[slot] = false
+      dirtyCount -= 1
+    }
+  }
 
   /// Writes `count` bytes at `index`, which belong at `offset`, through to the storage.
   ///
@@ -55,10 +88,13 @@ struct TableCache: ~Copyable {
     }
   }
 
-  /// Forgets the slice that holds `offset`.
+  /// Forgets the slice that holds `offset`, also when it is dirty.
   mutating func drop(_ offset: UInt64) {
     let slot = slot(of: offset)
-    if tags[slot] == offset / sliceBytes { tags[slot] = UInt64.max }
+    guard tags[slot] == offset / sliceBytes else { return }
+    tags[slot] = UInt64.max
+    if isDirty[slot] { dirtyCount -= 1 }
+    isDirty[slot] = false
   }
 
   /// Forgets every slice inside the given range.
@@ -68,5 +104,14 @@ struct TableCache: ~Copyable {
       drop(position)
       position += sliceBytes
     }
+  }
+
+  /// Forgets every slice, also dirty ones.
+  mutating func dropAll() {
+    for slot in tags.indices {
+      tags[slot] = UInt64.max
+      isDirty[slot] = false
+    }
+    dirtyCount = 0
   }
 }

@@ -65,6 +65,10 @@ int bh_prctl(int option, unsigned long a2, unsigned long a3, unsigned long a4, u
 
 int bh_set_thread_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
 
+int bh_membarrier(int command) {
+  return RESULT((int)syscall(SYS_membarrier, command, 0, 0));
+}
+
 int bh_set_affinity(uint64_t mask) {
   return RESULT((int)syscall(SYS_sched_setaffinity, 0, sizeof mask, &mask));
 }
@@ -122,6 +126,10 @@ int bh_poll(struct pollfd *set, size_t count, int64_t timeout_ns) {
   return RESULT(ppoll(set, count, timeout_ns < 0 ? NULL : &t, NULL));
 }
 
+int bh_punch_hole(int fd, int64_t offset, int64_t count) {
+  return RESULT(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, count));
+}
+
 int64_t bh_splice(int from, int to, size_t count, unsigned flags) {
   return RESULT(splice(from, NULL, to, NULL, count, flags));
 }
@@ -148,11 +156,11 @@ static int address_of(const char *path, struct sockaddr_un *address) {
   return 0;
 }
 
-int bh_seqpacket_listen(const char *path, int mode) {
+static int unix_listen(int type, const char *path, int mode) {
   struct sockaddr_un address;
   int result = address_of(path, &address);
   if (result < 0) return result;
-  int fd = RESULT(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  int fd = RESULT(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (fd < 0) return fd;
   mode_t old = umask(0777 & ~mode);
   result = RESULT(bind(fd, (struct sockaddr *)&address, sizeof address));
@@ -161,6 +169,14 @@ int bh_seqpacket_listen(const char *path, int mode) {
   if (result >= 0) return fd;
   close(fd);
   return result;
+}
+
+int bh_seqpacket_listen(const char *path, int mode) {
+  return unix_listen(SOCK_SEQPACKET, path, mode);
+}
+
+int bh_stream_listen(const char *path, int mode) {
+  return unix_listen(SOCK_STREAM, path, mode);
 }
 
 int bh_seqpacket_connect(const char *path, int flags) {
@@ -175,7 +191,18 @@ int bh_seqpacket_connect(const char *path, int flags) {
   return result;
 }
 
+pid_t bh_peer_process(int fd) {
+  struct ucred peer = {0};
+  socklen_t size = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return -errno;
+  return peer.pid > 0 ? peer.pid : -ESRCH;
+}
+
 int bh_accept(int fd) { return RESULT(accept4(fd, NULL, NULL, SOCK_CLOEXEC)); }
+
+int bh_accept_nonblocking(int fd) {
+  return RESULT(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
 
 #define MOST_FDS 32
 

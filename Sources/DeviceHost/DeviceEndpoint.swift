@@ -63,6 +63,9 @@ public protocol DeviceEndpoint: DeviceState {
   /// No vCPU runs, so nothing new comes; afterwards guest memory stands still.
   mutating func pause(_ services: HostServices)
 
+  /// The machine goes on after ``pause(_:)``.
+  mutating func resume(_ services: HostServices)
+
   /// The machine is reset.
   mutating func reset(_ services: HostServices)
 
@@ -75,6 +78,12 @@ public protocol DeviceEndpoint: DeviceState {
 
   /// Takes input from the operator; only piix does.
   mutating func input(_ request: InputRequest, services: HostServices)
+
+  /// Changes the disc of a drive; ``HostServices/attached`` is the new one's image. Only ide does.
+  mutating func changeMedium(_ request: MediumRequest, services: HostServices) throws(Refusal)
+
+  /// The operator presses the power button; only piix has one.
+  mutating func pressPowerButton(_ services: HostServices) throws(Refusal)
 }
 
 extension DeviceEndpoint {
@@ -111,9 +120,16 @@ extension DeviceEndpoint {
   public mutating func publish(_ services: HostServices) {}
   public mutating func pump(_ services: HostServices) -> Bool { false }
   public mutating func pause(_ services: HostServices) {}
+  public mutating func resume(_ services: HostServices) {}
   public mutating func flush(_ services: HostServices) {}
   public mutating func screendump(_ byteCount: Int, services: HostServices) throws(Refusal)
     -> ScreendumpReply
   { throw Refusal("this device has no screen") }
   public mutating func input(_ request: InputRequest, services: HostServices) {}
+  public mutating func changeMedium(
+    _ request: MediumRequest, services: HostServices
+  ) throws(Refusal) { throw Refusal("this device has no drives") }
+  public mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {
+    throw Refusal("this device has no power button")
+  }
 }

@@ -7,6 +7,8 @@ public import Sandbox
 /// A device process after its setup: locks itself down and serves its endpoint.
 public struct DeviceServer {
   private let setup: DeviceProcess.Setup
+  private let profile: SandboxProfile
+  private let level: IsolationLevel
   private let bell: Bell
   /// For sources other than register accesses.
   public let watcher: Watcher
@@ -30,6 +32,8 @@ public struct DeviceServer {
     workers: Int = 0
   ) {
     self.setup = setup
+    self.profile = profile
+    level = common.isStrict ? .strict : .relaxed
     let bell = Bell()
     self.bell = bell
     var watcher: Watcher?
@@ -60,6 +64,7 @@ public struct DeviceServer {
       } else {
         try loop.begin(&endpoint)
       }
+      Lockdown.narrow(profile, level)
       try setup.core.request(.ready, Empty())
       loop.run(&endpoint)
     } catch {

@@ -53,7 +53,7 @@ public final class HostServices {
   /// The virtual time now.
   public var now: VMTime { clock.now() }
 
-  /// The descriptor of the memory that came with the request being served (screendump).
+  /// The descriptor that came with the request being served (screendump, medium).
   public internal(set) var attached: Descriptor?
 
   // MARK: - Lines
@@ -123,6 +123,11 @@ public final class HostServices {
     let _: Empty? = ask(.power, request)
   }
 
+  /// Holds the machine, because the host cannot do what the guest wants.
+  public func hold(_ reason: String) {
+    let _: Empty? = ask(.hold, HoldRequest(reason: reason))
+  }
+
   /// Sends a request and waits for its reply; `nil` when the core refuses it.
   ///
   /// A channel that is of no use any more ends the process: without its core a device has
@@ -135,8 +140,9 @@ public final class HostServices {
       while true {
         guard var packet = try channel.receive() else { continue }
         guard packet.header.flags.contains(.reply), packet.header.sequence == sequence else {
-          // Nothing but a screendump has use for descriptors, and there are not many.
-          if packet.header.request != Request.screendump.rawValue { packet.descriptors = [] }
+          // Few requests have use for descriptors, and there are not many.
+          let request = Request(rawValue: packet.header.request)
+          if request != .screendump, request != .medium { packet.descriptors = [] }
           deferred.append(packet)
           guard deferred.count < 64 else {
             throw ChannelError.broken(ProtocolError("too many requests while a reply is due"))
@@ -152,8 +158,9 @@ public final class HostServices {
         refusals += 1
         if refusals <= 20 { Log.line("the core refused \(request): \(refusal)") }
         return nil
-      default:
-        DeviceProcess.end("\(error)")
+      // The core has gone in the middle of a question: an end in order, as between two.
+      case .closed: ProcessExit.now(0)
+      default: DeviceProcess.end("\(error)")
       }
     }
   }

@@ -38,4 +38,15 @@ public enum Lockdown {
       DeviceProcess.end("no launcher to report to: \(error)")
     }
   }
+
+  /// Takes away what a process no longer needs once it serves, before the guest can reach it.
+  ///
+  /// With strict isolation, a filter that cannot be had ends the process with exit code 3.
+  public static func narrow(_ profile: SandboxProfile, _ level: IsolationLevel) {
+    do throws(SandboxError) {
+      try Sandbox.narrow(profile, level)
+    } catch {
+      DeviceProcess.end("\(error)", code: layerMissing)
+    }
+  }
 }

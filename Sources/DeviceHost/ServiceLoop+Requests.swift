@@ -64,6 +64,7 @@ extension ServiceLoop {
         try services.channel.reply(to: header, Empty())
       case .resume:
         let _: Empty = try packet.decode()
+        endpoint.resume(services)
         commit(&endpoint)
         try services.channel.reply(to: header, Empty())
       case .quit:
@@ -87,7 +88,29 @@ extension ServiceLoop {
         commit(&endpoint)
         endpoint.publish(services)
         try services.channel.reply(to: header, Empty())
-      case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power:
+      case .medium:
+        let message: MediumRequest = try packet.decode()
+        services.attached = packet.descriptors.first
+        defer { services.attached = nil }
+        let refusal: Refusal?
+        do throws(Refusal) {
+          try endpoint.changeMedium(message, services: services)
+          refusal = nil
+        } catch {
+          refusal = error
+        }
+        try answer(header, refusal, &endpoint)
+      case .powerButton:
+        let _: Empty = try packet.decode()
+        let refusal: Refusal?
+        do throws(Refusal) {
+          try endpoint.pressPowerButton(services)
+          refusal = nil
+        } catch {
+          refusal = error
+        }
+        try answer(header, refusal, &endpoint)
+      case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power, .hold:
         throw ChannelError.broken(ProtocolError("the core sent \(request)"))
       }
     } catch let error as ProtocolError {
@@ -96,6 +119,19 @@ extension ServiceLoop {
       throw error
     } catch {
       throw .closed
+    }
+  }
+
+  /// Commits what a request has changed, and answers it.
+  private mutating func answer<E: DeviceEndpoint>(
+    _ header: Header, _ refusal: Refusal?, _ endpoint: inout E
+  ) throws(ChannelError) {
+    commit(&endpoint)
+    endpoint.publish(services)
+    if let refusal {
+      try services.channel.refuse(header, refusal.reason)
+    } else {
+      try services.channel.reply(to: header, Empty())
     }
   }
 }

@@ -28,6 +28,13 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case screendump = 12
   /// Core to device: input from the operator.
   case input = 13
+  /// Core to device: take the disc out of a drive, or put one in.
+  case medium = 14
+  /// Device to core: the host cannot do what the guest wants; hold the machine until the
+  /// operator has seen to it.
+  case hold = 15
+  /// Core to device: the operator pressed the power button.
+  case powerButton = 16
 }
 
 /// The fixed header of every message.

@@ -19,6 +19,14 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   /// Device to launcher: open the backing file that an image names (``BackingRequest``); the
   /// reply brings its descriptor.
   case openBacking = 106
+  /// Core to launcher: a drive has another disc, or none (``MediumMessage``); with one comes its
+  /// descriptor, for the next process of vmdev-ide.
+  case medium = 107
+  /// Monitor to launcher: make a file for what the operator wants written (``OutputRequest``); the
+  /// reply brings its descriptor.
+  case openOutput = 120
+  /// Monitor to launcher: which threads the core has; the reply is ``ThreadsReply``.
+  case threads = 121
 }
 
 /// ``LaunchRequest/report``.
@@ -119,6 +127,29 @@ public struct EndedMessage: Equatable, WireCodable {
   }
 }
 
+/// ``LaunchRequest/medium``.
+public struct MediumMessage: Equatable, WireCodable {
+  /// 0 to 3: ide0.0, ide0.1, ide1.0, ide1.1.
+  public var slot: UInt8
+  public var isPresent: Bool
+
+  public init(slot: UInt8, isPresent: Bool) {
+    self.slot = slot
+    self.isPresent = isPresent
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(slot)
+    writer.put(isPresent)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    slot = try reader.get("slot")
+    isPresent = try reader.getBool("present flag")
+    guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
+  }
+}
+
 /// ``LaunchRequest/openBacking``.
 public struct BackingRequest: Equatable, WireCodable {
   /// The drive's place in the settings.
@@ -144,5 +175,52 @@ public struct BackingRequest: Equatable, WireCodable {
     drive = try reader.get("drive")
     depth = try reader.get("depth")
     name = try reader.getString("name", most: 1023)
+  }
+}
+
+/// ``LaunchRequest/openOutput``.
+public struct OutputRequest: Equatable, WireCodable {
+  /// The path, as the operator gave it.
+  public var path: String
+
+  public init(path: String) { self.path = path }
+
+  public func encode(to writer: inout WireWriter) { writer.put(path) }
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    path = try reader.getString("path", most: 4000)
+  }
+}
+
+/// The reply to ``LaunchRequest/threads``.
+public struct ThreadsReply: Equatable, WireCodable {
+  /// One thread of the core.
+  public struct Entry: Equatable, WireCodable {
+    /// Its number on the host.
+    public var id: UInt32
+    public var name: String
+
+    public init(id: UInt32, name: String) {
+      self.id = id
+      self.name = name
+    }
+
+    public func encode(to writer: inout WireWriter) {
+      writer.put(id)
+      writer.put(name)
+    }
+
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      id = try reader.get("number")
+      name = try reader.getString("name", most: 31)
+    }
+  }
+
+  public var threads: [Entry]
+
+  public init(threads: [Entry]) { self.threads = threads }
+
+  public func encode(to writer: inout WireWriter) { writer.put(threads) }
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    threads = try reader.getArray("threads", most: 300)
   }
 }

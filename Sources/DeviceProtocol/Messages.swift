@@ -266,6 +266,57 @@ public struct ScreendumpReply: Equatable, WireCodable {
   }
 }
 
+/// ``Request/medium``: a disc of a CD-ROM drive; one descriptor comes with ``Action/insert``.
+public struct MediumRequest: Equatable, WireCodable {
+  public enum Action: UInt8, Sendable {
+    case eject = 0
+    case insert = 1
+  }
+
+  /// 0 to 3: ide0.0, ide0.1, ide1.0, ide1.1.
+  public var slot: UInt8
+  public var action: Action
+  /// Whether a tray that the guest has locked is opened all the same.
+  public var isForced: Bool
+  /// The length of the image in bytes; 0 with ``Action/eject``.
+  public var byteCount: UInt64
+
+  public init(slot: UInt8, _ action: Action, isForced: Bool, byteCount: UInt64 = 0) {
+    self.slot = slot
+    self.action = action
+    self.isForced = isForced
+    self.byteCount = byteCount
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(slot)
+    writer.put(action.rawValue)
+    writer.put(isForced)
+    writer.put(byteCount)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    slot = try reader.get("slot")
+    action = try reader.getCase("action")
+    isForced = try reader.getBool("force flag")
+    byteCount = try reader.get("size")
+    guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
+    guard byteCount <= 1 << 62 else { throw ProtocolError("a disc of \(byteCount) bytes") }
+  }
+}
+
+/// ``Request/hold``: why the machine cannot go on.
+public struct HoldRequest: Equatable, WireCodable {
+  public var reason: String
+
+  public init(reason: String) { self.reason = reason.cut(toBytes: Refusal.longest) }
+
+  public func encode(to writer: inout WireWriter) { writer.put(reason) }
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    reason = try reader.getString("reason", most: Refusal.longest)
+  }
+}
+
 /// ``Request/input``: keys that go down or up, one after the other.
 public struct InputRequest: Equatable, WireCodable {
   /// One key event; the names are QMP's.

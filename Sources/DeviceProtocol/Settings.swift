@@ -25,9 +25,17 @@ public struct CommonSettings: Equatable, WireCodable {
 
 /// The core's settings.
 ///
-/// Descriptors: /dev/kvm; the firmware; the control socket if
+/// Descriptors: /dev/kvm if `hasKVM`; the firmware; the control socket if
 /// `hasControl`; for each device, in order, its state page and its channel.
 public struct CoreSettings: Equatable, WireCodable {
+  /// What runs the vCPUs.
+  public enum Accelerator: UInt8, Sendable {
+    /// KVM where it can run what kernels use, else the software CPU.
+    case auto = 0
+    case kvm = 1
+    case soft = 2
+  }
+
   /// What happens after a device's fault.
   public enum OnFault: UInt8, Sendable {
     case restart = 0
@@ -67,6 +75,11 @@ public struct CoreSettings: Equatable, WireCodable {
   }
 
   public var common: CommonSettings
+  public var accelerator: Accelerator
+  /// The CPU model of the machine file, such as `host`.
+  public var cpuModel: String
+  /// Whether /dev/kvm came along.
+  public var hasKVM: Bool
   /// Guest memory in bytes; a multiple of 1 MiB.
   public var memoryByteCount: UInt64
   public var cpus: UInt16
@@ -76,10 +89,13 @@ public struct CoreSettings: Equatable, WireCodable {
   public var devices: [Device]
 
   public init(
-    common: CommonSettings, memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32,
-    hasControl: Bool, devices: [Device]
+    common: CommonSettings, accelerator: Accelerator, cpuModel: String, hasKVM: Bool,
+    memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32, hasControl: Bool, devices: [Device]
   ) {
     self.common = common
+    self.accelerator = accelerator
+    self.cpuModel = cpuModel
+    self.hasKVM = hasKVM
     self.memoryByteCount = memoryByteCount
     self.cpus = cpus
     self.exitPort = exitPort
@@ -89,6 +105,9 @@ public struct CoreSettings: Equatable, WireCodable {
 
   public func encode(to writer: inout WireWriter) {
     common.encode(to: &writer)
+    writer.put(accelerator.rawValue)
+    writer.put(cpuModel)
+    writer.put(hasKVM)
     writer.put(memoryByteCount)
     writer.put(cpus)
     writer.put(exitPort)
@@ -98,6 +117,9 @@ public struct CoreSettings: Equatable, WireCodable {
 
   public init(from reader: inout WireReader) throws(ProtocolError) {
     common = try CommonSettings(from: &reader)
+    accelerator = try reader.getCase("accelerator")
+    cpuModel = try reader.getString("CPU model", most: 63)
+    hasKVM = try reader.getBool("KVM flag")
     memoryByteCount = try reader.get("memory")
     cpus = try reader.get("cpus")
     exitPort = try reader.get("exit port")
@@ -108,7 +130,8 @@ public struct CoreSettings: Equatable, WireCodable {
 
 /// vmdev-piix's settings.
 ///
-/// Descriptors: the debug console's output if `hasDebugConsole`.
+/// Descriptors: the debug console's output if `hasDebugConsole`; for direct boot the option ROM
+/// that loads the kernel and the kernel, and the initial RAM disk if `hasInitrd`.
 public struct PIIXSettings: Equatable, WireCodable {
   public var common: CommonSettings
   public var memoryByteCount: UInt64
@@ -126,11 +149,20 @@ public struct PIIXSettings: Equatable, WireCodable {
   public var hasDebugConsole: Bool
   /// The wall clock at the virtual clock's zero, in seconds since 1970.
   public var unixSeconds: Int64
+  /// Whether a kernel is started directly.
+  public var hasKernel: Bool
+  public var hasInitrd: Bool
+  /// The kernel's command line, without a zero at its end.
+  public var commandLine: String
+
+  /// The longest command line in bytes.
+  public static let longestCommandLine = 4095
 
   public init(
     common: CommonSettings, memoryByteCount: UInt64, cpus: UInt16, bootOrder: String,
     hasBootMenu: Bool, drives: [UInt8], serialPorts: UInt8, exitPort: UInt32,
-    hasDebugConsole: Bool, unixSeconds: Int64
+    hasDebugConsole: Bool, unixSeconds: Int64, hasKernel: Bool = false, hasInitrd: Bool = false,
+    commandLine: String = ""
   ) {
     self.common = common
     self.memoryByteCount = memoryByteCount
@@ -142,6 +174,9 @@ public struct PIIXSettings: Equatable, WireCodable {
     self.exitPort = exitPort
     self.hasDebugConsole = hasDebugConsole
     self.unixSeconds = unixSeconds
+    self.hasKernel = hasKernel
+    self.hasInitrd = hasInitrd
+    self.commandLine = commandLine
   }
 
   public func encode(to writer: inout WireWriter) {
@@ -155,6 +190,9 @@ public struct PIIXSettings: Equatable, WireCodable {
     writer.put(exitPort)
     writer.put(hasDebugConsole)
     writer.put(unixSeconds)
+    writer.put(hasKernel)
+    writer.put(hasInitrd)
+    writer.put(commandLine)
   }
 
   public init(from reader: inout WireReader) throws(ProtocolError) {
@@ -168,6 +206,9 @@ public struct PIIXSettings: Equatable, WireCodable {
     exitPort = try reader.get("exit port")
     hasDebugConsole = try reader.getBool("debug console flag")
     unixSeconds = try reader.get("wall clock")
+    hasKernel = try reader.getBool("kernel flag")
+    hasInitrd = try reader.getBool("initrd flag")
+    commandLine = try reader.getString("command line", most: Self.longestCommandLine)
   }
 }
 
@@ -182,19 +223,42 @@ public struct IDESettings: Equatable, WireCodable {
       case qcow2 = 1
     }
 
+    /// What is done when the host fails a request.
+    public enum ErrorPolicy: UInt8, Sendable {
+      /// The guest gets an error.
+      case report = 0
+      /// The guest is told that all went well.
+      case ignore = 1
+      /// The machine is held when the host has no space left; else the guest gets an error.
+      case holdWhenFull = 2
+      /// The machine is held, and the request is done again when it goes on.
+      case hold = 3
+    }
+
     /// 0 to 3: ide0.0, ide0.1, ide1.0, ide1.1.
     public var slot: UInt8
     public var format: Format
     public var isCDROM: Bool
     public var isReadOnly: Bool
+    /// Whether there is an image, which a CD-ROM drive may be without.
+    public var hasMedium: Bool
+    public var onReadError: ErrorPolicy
+    public var onWriteError: ErrorPolicy
     /// The serial number that the guest reads, at most 20 characters of ASCII.
     public var serial: String
 
-    public init(slot: UInt8, format: Format, isCDROM: Bool, isReadOnly: Bool, serial: String) {
+    public init(
+      slot: UInt8, format: Format, isCDROM: Bool, isReadOnly: Bool, hasMedium: Bool = true,
+      onReadError: ErrorPolicy = .report, onWriteError: ErrorPolicy = .holdWhenFull,
+      serial: String
+    ) {
       self.slot = slot
       self.format = format
       self.isCDROM = isCDROM
       self.isReadOnly = isReadOnly
+      self.hasMedium = hasMedium
+      self.onReadError = onReadError
+      self.onWriteError = onWriteError
       self.serial = serial
     }
 
@@ -203,6 +267,9 @@ public struct IDESettings: Equatable, WireCodable {
       writer.put(format.rawValue)
       writer.put(isCDROM)
       writer.put(isReadOnly)
+      writer.put(hasMedium)
+      writer.put(onReadError.rawValue)
+      writer.put(onWriteError.rawValue)
       writer.put(serial)
     }
 
@@ -211,8 +278,12 @@ public struct IDESettings: Equatable, WireCodable {
       format = try reader.getCase("format")
       isCDROM = try reader.getBool("CD flag")
       isReadOnly = try reader.getBool("read-only flag")
+      hasMedium = try reader.getBool("medium flag")
+      onReadError = try reader.getCase("policy on read errors")
+      onWriteError = try reader.getCase("policy on write errors")
       serial = try reader.getString("serial number", most: 20)
       guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
+      guard hasMedium || isCDROM else { throw ProtocolError("a disk without an image") }
     }
   }
 
@@ -314,5 +385,98 @@ public struct VGASettings: Equatable, WireCodable {
   public init(from reader: inout WireReader) throws(ProtocolError) {
     common = try CommonSettings(from: &reader)
     videoByteCount = try reader.get("video memory")
+  }
+}
+
+/// vmmonitor's settings: what of the machine file its answers tell.
+///
+/// Descriptors: the channel to the core; then those of the QMP socket, of the human monitor's and
+/// of gdb's, as far as there are any.
+public struct MonitorSettings: Equatable, WireCodable {
+  /// One drive, as an operator knows it.
+  public struct Drive: Equatable, WireCodable {
+    /// Its place: channel times two, plus one for the second drive.
+    public var slot: UInt8
+    public var isCDROM: Bool
+    public var isReadOnly: Bool
+    /// `raw` or `qcow2`.
+    public var format: String
+    /// The image's path.
+    public var image: String
+
+    public init(slot: UInt8, isCDROM: Bool, isReadOnly: Bool, format: String, image: String) {
+      self.slot = slot
+      self.isCDROM = isCDROM
+      self.isReadOnly = isReadOnly
+      self.format = format
+      self.image = image.cut(toBytes: 1023)
+    }
+
+    public func encode(to writer: inout WireWriter) {
+      writer.put(slot)
+      writer.put(isCDROM)
+      writer.put(isReadOnly)
+      writer.put(format)
+      writer.put(image)
+    }
+
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      slot = try reader.get("slot")
+      isCDROM = try reader.getBool("medium flag")
+      isReadOnly = try reader.getBool("read-only flag")
+      format = try reader.getString("format", most: 31)
+      image = try reader.getString("image", most: 1023)
+    }
+  }
+
+  /// The back end of a character device.
+  public struct Port: Equatable, WireCodable {
+    /// The back end as the machine file has it, such as `file:PATH`.
+    public var backend: String
+
+    public init(backend: String) { self.backend = backend.cut(toBytes: 1023) }
+
+    public func encode(to writer: inout WireWriter) { writer.put(backend) }
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      backend = try reader.getString("back end", most: 1023)
+    }
+  }
+
+  public var common: CommonSettings
+  public var hasQMP: Bool
+  public var hasHMP: Bool
+  public var hasGDB: Bool
+  public var drives: [Drive]
+  /// The serial ports, COM1 first.
+  public var ports: [Port]
+
+  public init(
+    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, drives: [Drive],
+    ports: [Port]
+  ) {
+    self.common = common
+    self.hasQMP = hasQMP
+    self.hasHMP = hasHMP
+    self.hasGDB = hasGDB
+    self.drives = drives
+    self.ports = ports
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    common.encode(to: &writer)
+    writer.put(hasQMP)
+    writer.put(hasHMP)
+    writer.put(hasGDB)
+    writer.put(drives)
+    writer.put(ports)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    common = try CommonSettings(from: &reader)
+    hasQMP = try reader.getBool("QMP flag")
+    hasHMP = try reader.getBool("human monitor flag")
+    hasGDB = try reader.getBool("gdb flag")
+    drives = try reader.getArray("drives", most: 4)
+    ports = try reader.getArray("ports", most: 4)
   }
 }

@@ -46,7 +46,7 @@ extension IDEChannel {
     isWindowValid = false
     windowByteCount = 0
     windowPosition = 0
-    let isTransfer = operation == .readDMA || operation == .writeDMA || operation == .reply
+    let isTransfer = [.readDMA, .writeDMA, .trim, .reply].contains(operation)
     guard phase == .waiting, isTransfer else { return }
     abandonRequest()
     phase = .dmaReady

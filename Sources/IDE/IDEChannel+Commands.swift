@@ -18,6 +18,7 @@ extension IDEChannel {
     active = selected
     isPacketCommand = false
     isPacketDMA = false
+    isForced = false
     readsAhead = true
     position = 0
     dataEnd = 0
@@ -63,14 +64,19 @@ extension IDEChannel {
     case 0x25: read(.readDMA, isExtended: true, block: 1)
     case 0xCA, 0xCB: write(.writeDMA, isExtended: false, block: 1)
     case 0x35: write(.writeDMA, isExtended: true, block: 1)
+    case 0x3D, 0xCE: writeForced(isMultiple: command == 0xCE)
     case 0x40, 0x41: read(.verify, isExtended: false, block: 1)
     case 0x42: read(.verify, isExtended: true, block: 1)
     case 0x10...0x1F: drives[active].succeed()  // RECALIBRATE: there are no heads to move
     case 0x70...0x7F: seek()
+    case 0x06: dataSetManagement()
     case 0x91: initializeParameters()
+    case 0xB0: smart()
     case 0xC6: setMultiple()
     case 0xEC: identify()
     case 0xE7, 0xEA: flush()
+    case 0xE4: readBuffer()
+    case 0xE8: writeBuffer()
     case 0xF8: readNativeMax(isExtended: false)
     case 0x27: readNativeMax(isExtended: true)
     default: executeOnBoth(command)
@@ -111,9 +117,11 @@ extension IDEChannel {
     drives[active].succeed()
   }
 
-  private mutating func identify() {
+  private mutating func identify() { replyInBlock(drives[active].identification()) }
+
+  /// Hands out data of the model's in one PIO block.
+  mutating func replyInBlock(_ data: [UInt8]) {
     operation = .reply
-    let data = drives[active].identification()
     for (index, byte) in data.enumerated() { buffer[index] = byte }
     markDirty(0..<data.count)
     beginReply(data.count)
@@ -159,6 +167,29 @@ extension IDEChannel {
     } else {
       beginDMA()
     }
+  }
+
+  /// WRITE DMA FUA EXT and WRITE MULTIPLE FUA EXT (8.52, 8.61): past the cache, always.
+  private mutating func writeForced(isMultiple: Bool) {
+    isForced = true
+    if isMultiple {
+      write(.writePIO, isExtended: true, block: drives[active].multiple)
+    } else {
+      write(.writeDMA, isExtended: true, block: 1)
+    }
+  }
+
+  /// READ BUFFER (8.26): what WRITE BUFFER has put there, when nothing else came between.
+  private mutating func readBuffer() {
+    operation = .reply
+    beginReply(512)
+  }
+
+  private mutating func writeBuffer() {
+    operation = .writeBuffer
+    remaining = 1
+    blockSize = 1
+    beginOutBlock(interrupts: false)
   }
 
   private mutating func flush() {

@@ -67,9 +67,14 @@ extension IDEChannel {
       reply([0, 2, 0x80, 0x10], limit: limit)
       return
     }
-    let event: UInt8 = drives[active].hasMediaEvent ? (drives[active].hasMedium ? 2 : 3) : 0
+    let drive = drives[active]
+    // 1 asks for the disc, 2 tells of a new one, 3 of its removal.
+    let event: UInt8 =
+      drive.hasMediaEvent ? (drive.hasMedium ? 2 : 3) : drive.wantsEject ? 1 : 0
     drives[active].hasMediaEvent = false
-    reply([0, 6, 0x04, 0x10, event, drives[active].hasMedium ? 2 : 0, 0, 0], limit: limit)
+    if event == 1 { drives[active].wantsEject = false }
+    let state: UInt8 = (drive.hasMedium ? 2 : 0) | (drive.isTrayOpen ? 1 : 0)
+    reply([0, 6, 0x04, 0x10, event, state, 0, 0], limit: limit)
   }
 
   /// READ DISC INFORMATION (6.22): one finished session.

@@ -29,7 +29,8 @@ extension IDEChannel {
       return
     }
     if Self.needsMedium(code), !drives[active].hasMedium {
-      failPacket(2, 0x3A)
+      // Not present; the qualifier tells whether the tray is shut (MMC-3, table F.1).
+      failPacket(2, 0x3A, drives[active].isTrayOpen ? 0x02 : 0x01)
       return
     }
     switch code {
@@ -72,8 +73,8 @@ extension IDEChannel {
   }
 
   /// Ends a packet command in CHECK CONDITION with this sense data.
-  mutating func failPacket(_ key: UInt8, _ code: UInt8) {
-    drives[active].setSense(key, code)
+  mutating func failPacket(_ key: UInt8, _ code: UInt8, _ qualifier: UInt8 = 0) {
+    drives[active].setSense(key, code, qualifier)
     drives[active].sectorCount.current = 3
     drives[active].fail(key << 4 | (key == 5 ? ATAError.aborted : 0))
     endCommand()
@@ -154,7 +155,9 @@ extension IDEChannel {
     }
     let drive = drives[active]
     drives[active].setSense(0, 0)
-    return [0x70, 0, drive.senseKey, 0, 0, 0, 0, 10, 0, 0, 0, 0]
+    // A medium error says where: the valid bit and the information field (SPC-2, 7.20.2).
+    let code: UInt8 = drive.senseKey == 3 ? 0xF0 : 0x70
+    return [code, 0, drive.senseKey] + Self.bytes(drive.senseSector) + [10, 0, 0, 0, 0]
       + [drive.senseCode, drive.senseQualifier, 0, 0, 0, 0]
   }
 
@@ -167,14 +170,30 @@ extension IDEChannel {
     [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: value >> $0) }
   }
 
-  /// START STOP UNIT (MMC-3, 6.48): a locked tray stays shut.
+  /// START STOP UNIT (MMC-3, 6.48): the tray goes out, unless it is locked, or in.
+  ///
+  /// The disc stays in the tray until the operator takes it out.
   private mutating func startStop(_ packet: [UInt8]) {
-    let wantsEject = packet[4] & 0x03 == 0x02
-    if wantsEject, drives[active].isLocked, drives[active].hasMedium {
-      failPacket(5, 0x53)
-      return
+    switch packet[4] & 0x03 {
+    case 0x02:
+      if drives[active].isLocked {
+        failPacket(5, 0x53, 0x02)
+        return
+      }
+      if !drives[active].isTrayOpen {
+        drives[active].isTrayOpen = true
+        drives[active].hasMediaEvent = true
+        drives[active].wantsEject = false
+        drives[active].hasNewMedium = false
+      }
+    case 0x03:
+      if drives[active].isTrayOpen {
+        drives[active].isTrayOpen = false
+        drives[active].hasNewMedium = drives[active].hasMedium
+        drives[active].hasMediaEvent = true
+      }
+    default: break
     }
-    // The operator changes discs; the guest can't take one out of the machine file.
     finishPacket()
   }
 }

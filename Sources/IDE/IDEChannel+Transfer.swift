@@ -77,10 +77,10 @@ extension IDEChannel {
 
   /// The guest has written a DRQ block.
   mutating func finishOutBlock() {
-    if operation == .packet {
-      executePacket()
-    } else {
-      beginRequest(count: min(remaining, blockSize))
+    switch operation {
+    case .packet: executePacket()
+    case .writeBuffer: finish()
+    default: beginRequest(count: min(remaining, blockSize))
     }
   }
 
@@ -96,7 +96,7 @@ extension IDEChannel {
 
   /// Requests the next chunk that the window has room for, or ends the command.
   mutating func continueDMA() {
-    let isToMemory = operation != .writeDMA
+    let isToMemory = operation != .writeDMA && operation != .trim
     guard isWindowValid, (busMasterCommand & 8 != 0) == isToMemory else {
       failBus()
       return
@@ -136,7 +136,7 @@ extension IDEChannel {
   /// All data has moved.
   mutating func finishDMA() {
     if windowPosition >= windowByteCount { busMasterStatus &= ~1 }
-    noteLastSector()
+    if operation != .trim { noteLastSector() }
     finish()
   }
 
@@ -145,7 +145,8 @@ extension IDEChannel {
   /// The request under way, if there is one.
   var request: IDERequest? {
     guard phase == .waiting else { return nil }
-    let drive = drives[active]
+    var drive = drives[active]
+    if isForced { drive.hasWriteCache = false }
     let size = drive.sectorSize
     let bytes = requestCount &* size
     let window = IDERequest.Transfer.window(offset: windowPosition, byteCount: bytes)
@@ -165,11 +166,14 @@ extension IDEChannel {
     case .writeDMA:
       kind = .write(sector: sector, count: requestCount, durable: !drive.hasWriteCache)
       transfer = window
+    case .trim:
+      kind = .trim(blocks: requestCount)
+      transfer = window
     case .verify: kind = .verify(sector: sector, count: requestCount)
     case .reply:
       kind = .copyBuffer(0..<Int(min(requestCount, UInt32(Self.bufferSize))))
       transfer = .window(offset: windowPosition, byteCount: requestCount)
-    case .flush, .none, .packet: kind = .flush
+    case .flush, .none, .packet, .writeBuffer: kind = .flush
     }
     return IDERequest(
       channel: index, drive: active, tag: tag, sectorSize: size, kind: kind,
@@ -204,7 +208,7 @@ extension IDEChannel {
         noteLastSector()
         finish()
       }
-    case .readDMA, .writeDMA:
+    case .readDMA, .writeDMA, .trim:
       sector &+= UInt64(count)
       remaining -= min(remaining, count)
       windowPosition = min(windowPosition &+ bytes, windowByteCount)
@@ -221,11 +225,12 @@ extension IDEChannel {
         noteLastSector()
         finish()
       }
-    case .flush, .none, .packet: finish()
+    case .flush, .none, .packet, .writeBuffer: finish()
     }
   }
 
   private mutating func completeBadly(at failed: UInt64) {
+    drives[active].failures &+= 1
     switch operation {
     case .readPIO where readsAhead && requestCount > blockSize && !isPacketCommand:
       // Bring the good blocks in one by one, so that the guest gets them first.
@@ -235,14 +240,15 @@ extension IDEChannel {
     case .readPIO, .readDMA, .verify:
       if isPacketCommand {
         failPacket(3, 0x11)
+        drives[active].senseSector = UInt32(truncatingIfNeeded: failed)
       } else {
         drives[active].setAddress(failed, isExtended: isExtended)
         abort(ATAError.uncorrectable)
       }
-    case .writePIO, .writeDMA:
+    case .writePIO, .writeDMA, .trim:
       drives[active].setAddress(failed, isExtended: isExtended)
       abort()
-    case .flush, .reply, .none, .packet: abort()
+    case .flush, .reply, .none, .packet, .writeBuffer: abort()
     }
     if busMasterCommand & 1 != 0 { busMasterStatus &= ~1 }
   }

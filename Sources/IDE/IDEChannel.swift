@@ -25,10 +25,14 @@ enum IDEOperation: UInt8, Sendable {
   case writeDMA
   case verify
   case flush
+  /// DATA SET MANAGEMENT: the guest's memory has a list of ranges to be trimmed.
+  case trim
   /// Data made by the model goes to the guest.
   case reply
   /// The guest writes the 12 bytes of a command packet.
   case packet
+  /// The guest writes the 512 bytes of WRITE BUFFER.
+  case writeBuffer
 }
 
 /// One channel: two drives, the buffer, and its half of the bus master.
@@ -54,6 +58,8 @@ struct IDEChannel: DeviceState, Sendable {
   /// The drive whose command is under way.
   var active = 0
   var isExtended = false
+  /// The command writes through the cache, whatever the drive's setting.
+  var isForced = false
   /// The next sector and how many are left of the command.
   var sector: UInt64 = 0
   var remaining: UInt32 = 0
@@ -105,6 +111,7 @@ struct IDEChannel: DeviceState, Sendable {
     visitor.field("operation", &operation)
     visitor.field("active", &active, below: 2)
     visitor.field("extended", &isExtended)
+    visitor.field("forced", &isForced)
     visitor.field("sector", &sector)
     visitor.field("remaining", &remaining)
     visitor.field("block-size", &blockSize)

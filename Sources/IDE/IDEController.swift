@@ -45,17 +45,45 @@ public struct IDEController: DeviceState, Sendable {
     channels[channel].drives[drive].powerOn()
   }
 
-  /// Changes the disc of a CD-ROM drive; the guest is told by a unit attention.
+  /// Why a disc was not changed.
+  public enum DiscRefusal: Equatable, Sendable {
+    /// There is no CD-ROM drive.
+    case noDrive
+    /// A command is under way on its channel.
+    case busy
+    /// The guest has locked the tray, and was asked to let it go.
+    case locked
+  }
+
+  /// Takes the disc out of a CD-ROM drive and leaves the tray open, or puts one in and shuts it.
   ///
-  /// - Returns: Whether there is such a drive and no command is under way on its channel.
-  public mutating func changeDisc(channel: Int, drive: Int, sectorCount: UInt64?) -> Bool {
+  /// The guest is told by a unit attention and by a media event (MMC-3, 6.7).
+  ///
+  /// - Parameters:
+  ///   - channel: 0 or 1.
+  ///   - drive: 0 or 1.
+  ///   - sectorCount: The new disc's size in sectors of 2,048 bytes; `nil` for none.
+  ///   - force: Opens a tray that is locked, too.
+  /// - Returns: Why nothing was changed, or `nil`.
+  public mutating func changeDisc(channel: Int, drive: Int, sectorCount: UInt64?, force: Bool)
+    -> DiscRefusal?
+  {
     guard (0..<2).contains(channel), (0..<2).contains(drive),
-      channels[channel].drives[drive].isPacketDevice, channels[channel].phase == .idle
-    else { return false }
+      channels[channel].drives[drive].isPacketDevice
+    else { return .noDrive }
+    let state = channels[channel].drives[drive]
+    if state.isLocked, state.hasMedium, !force {
+      channels[channel].drives[drive].wantsEject = true
+      return .locked
+    }
+    guard channels[channel].phase == .idle else { return .busy }
     channels[channel].drives[drive].kind = .cdrom(sectorCount: sectorCount)
+    channels[channel].drives[drive].isTrayOpen = sectorCount == nil
     channels[channel].drives[drive].hasNewMedium = sectorCount != nil
     channels[channel].drives[drive].hasMediaEvent = true
-    return true
+    channels[channel].drives[drive].wantsEject = false
+    if force { channels[channel].drives[drive].isLocked = false }
+    return nil
   }
 
   /// Resets the function and its drives as the machine's reset line does.

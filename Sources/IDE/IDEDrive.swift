@@ -27,14 +27,24 @@ struct IDEDrive: DeviceState, Sendable {
   var transferMode: UInt8 = 0x22
   var hasWriteCache = true
   var power: UInt8 = PowerMode.active
+  var hasSMART = true
+  var hasAttributeAutosave = true
+  /// How many commands the image has failed.
+  var failures: UInt32 = 0
 
   // Packet devices.
   var senseKey: UInt8 = 0
   var senseCode: UInt8 = 0
   var senseQualifier: UInt8 = 0
+  /// The sector that a medium error is about.
+  var senseSector: UInt32 = 0
   var hasNewMedium = false
   var hasMediaEvent = false
+  /// The guest has asked that the tray stay shut (PREVENT ALLOW MEDIUM REMOVAL).
   var isLocked = false
+  var isTrayOpen = false
+  /// The operator wants the disc out of a locked tray.
+  var wantsEject = false
 
   enum PowerMode {
     static let active: UInt8 = 0
@@ -61,7 +71,7 @@ struct IDEDrive: DeviceState, Sendable {
     switch kind {
     case .absent: false
     case .disk: true
-    case .cdrom(let count): count != nil
+    case .cdrom(let count): count != nil && !isTrayOpen
     }
   }
 
@@ -88,6 +98,9 @@ struct IDEDrive: DeviceState, Sendable {
     fresh.kind = kind
     fresh.serial = serial
     fresh.model = model
+    fresh.multiple = largestMultiple
+    fresh.failures = failures
+    fresh.isTrayOpen = isTrayOpen
     fresh.setSignature()
     self = fresh
   }
@@ -110,6 +123,7 @@ struct IDEDrive: DeviceState, Sendable {
     senseKey = key
     senseCode = code
     senseQualifier = qualifier
+    senseSector = 0
   }
 
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
@@ -128,12 +142,18 @@ struct IDEDrive: DeviceState, Sendable {
     visitor.field("transfer-mode", &transferMode)
     visitor.field("write-cache", &hasWriteCache)
     visitor.field("power", &power)
+    visitor.field("smart", &hasSMART)
+    visitor.field("attribute-autosave", &hasAttributeAutosave)
+    visitor.field("failures", &failures)
     visitor.field("sense-key", &senseKey)
     visitor.field("sense-code", &senseCode)
     visitor.field("sense-qualifier", &senseQualifier)
+    visitor.field("sense-sector", &senseSector)
     visitor.field("new-medium", &hasNewMedium)
     visitor.field("media-event", &hasMediaEvent)
     visitor.field("locked", &isLocked)
+    visitor.field("tray-open", &isTrayOpen)
+    visitor.field("wants-eject", &wantsEject)
   }
 }
 

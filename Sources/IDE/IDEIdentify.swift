@@ -2,6 +2,8 @@
 
 /// The largest DRQ block of READ MULTIPLE and WRITE MULTIPLE, in sectors.
 let largestMultiple: UInt8 = 16
+/// The most blocks of 512 bytes that DATA SET MANAGEMENT takes.
+let mostTrimBlocks: UInt32 = 1
 
 extension IDEDrive {
   /// The 512 bytes of IDENTIFY DEVICE (ATA/ATAPI-6, 8.15) or IDENTIFY PACKET DEVICE (8.16).
@@ -27,8 +29,15 @@ extension IDEDrive {
       data[87] = 0x4000
     } else {
       fillDisk(&data)
+      fillOptions(&data)
     }
     return data.withChecksum()
+  }
+
+  /// Commands that a disk may do without; words 82 to 84 and, in force, 85 to 87.
+  private func fillOptions(_ data: inout IdentifyData) {
+    for word in [82, 85] { data[word] |= 0x3000 }  // READ BUFFER, WRITE BUFFER
+    for word in [84, 87] { data[word] |= 0x0040 }  // the FUA forms of WRITE
   }
 
   private func fillDisk(_ data: inout IdentifyData) {
@@ -45,13 +54,16 @@ extension IDEDrive {
     data.set(57, words: 2, min(current * tracks, UInt64(UInt32.max)))
     data[59] = multiple == 0 ? 0 : 0x0100 | UInt16(multiple)
     data.set(60, words: 2, min(capacity, 0x0FFF_FFFF))
-    data[82] = 0x4028  // NOP, write cache, power management
+    data[82] = 0x4029  // NOP, write cache, power management, SMART
     data[83] = 0x7400  // FLUSH CACHE, FLUSH CACHE EXT, LBA48
     data[84] = 0x4000
-    data[85] = 0x4008 | (hasWriteCache ? 0x20 : 0)
+    data[85] = 0x4008 | (hasWriteCache ? 0x20 : 0) | (hasSMART ? 1 : 0)
     data[86] = 0x3400
     data[87] = 0x4000
     data.set(100, words: 4, capacity)
+    // ACS-2, A.11.4: what was trimmed need not read as zero.
+    data[105] = UInt16(mostTrimBlocks)
+    data[169] = 0x0001
   }
 
   /// The selected-mode bits of words 63 and 88.

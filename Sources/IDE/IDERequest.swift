@@ -14,6 +14,8 @@ public struct IDERequest: Equatable, Sendable {
     case write(sector: UInt64, count: UInt32, durable: Bool)
     /// Check that `count` sectors can be read; no data moves.
     case verify(sector: UInt64, count: UInt32)
+    /// Give up what lies under the ranges of a list of `blocks` times 512 bytes (ACS-2, 7.10).
+    case trim(blocks: UInt32)
     /// Make everything written durable.
     case flush
     /// Copy a range of the channel's PIO buffer to the guest; the image has no part in it.

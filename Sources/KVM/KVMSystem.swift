@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import LinuxSystem
+public import Processor
 
 /// The host's KVM, as opened by the launcher.
 ///
@@ -62,7 +63,7 @@ public struct KVMSystem: Sendable {
   public func supportedCPUID() throws(KVMError) -> CPUIDTable {
     var room = 128
     while true {
-      var block = Block(byteCount: 8 + CPUIDTable.Entry.byteCount * room)
+      var block = Block(byteCount: 8 + CPUIDTable.entryByteCount * room)
       block.store(UInt32(room), at: 0)
       do {
         try descriptor.control(

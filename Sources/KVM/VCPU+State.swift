@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import LinuxSystem
+public import Processor
 
 extension VCPU {
   // MARK: - Single parts
@@ -15,6 +16,15 @@ extension VCPU {
   /// Sets the general registers.
   public func setRegisters(_ registers: GeneralRegisters) throws(KVMError) {
     try set("KVM_SET_REGS", KVMRequest.setRegisters, registers.block)
+  }
+
+  /// Sends the vCPU a non-maskable interrupt.
+  public func sendNMI() throws(KVMError) {
+    do throws(SystemError) {
+      _ = try descriptor.control("KVM_NMI", KVMRequest.nmi)
+    } catch {
+      throw .refused(error)
+    }
   }
 
   /// Returns segments, tables and control registers; free after an exit.
@@ -146,19 +156,9 @@ extension VCPU {
     try setRunState(state.mode)
     try setRegisters(state.registers)
     try setSystemRegisters(state.system)
-    if !state.xcrs.isEmpty {
-      var block = Block(byteCount: 392)
-      block.store(UInt32(min(16, state.xcrs.count)), at: 0)
-      for (index, xcr) in state.xcrs.prefix(16).enumerated() {
-        block.store(xcr.number, at: 8 + 16 * index)
-        block.store(xcr.value, at: 16 + 16 * index)
-      }
-      try set("KVM_SET_XCRS", KVMRequest.setXCRs, block)
-    }
-    var xsave = Block(byteCount: 0)
-    xsave.bytes = state.xsave
-    try set("KVM_SET_XSAVE", KVMRequest.setXSave, xsave)
-    try set("KVM_SET_DEBUGREGS", KVMRequest.setDebugRegisters, state.debug.block)
+    if !state.xcrs.isEmpty { try setExtendedControlRegisters(state.xcrs) }
+    try setXSaveArea(state.xsave)
+    try setDebugRegisters(state.debug)
     if !state.lapic.isEmpty {
       var lapic = Block(byteCount: 0)
       lapic.bytes = state.lapic
@@ -168,6 +168,26 @@ extension VCPU {
     for msr in state.msrs where try !setMSR(msr.index, msr.value) { refused.append(msr.index) }
     try setEvents(state.events)
     return refused
+  }
+
+  func setExtendedControlRegisters(_ xcrs: [ExtendedControlRegister]) throws(KVMError) {
+    var block = Block(byteCount: 392)
+    block.store(UInt32(min(16, xcrs.count)), at: 0)
+    for (index, xcr) in xcrs.prefix(16).enumerated() {
+      block.store(xcr.number, at: 8 + 16 * index)
+      block.store(xcr.value, at: 16 + 16 * index)
+    }
+    try set("KVM_SET_XCRS", KVMRequest.setXCRs, block)
+  }
+
+  func setXSaveArea(_ area: [UInt8]) throws(KVMError) {
+    var xsave = Block(byteCount: 0)
+    xsave.bytes = area
+    try set("KVM_SET_XSAVE", KVMRequest.setXSave, xsave)
+  }
+
+  func setDebugRegisters(_ debug: DebugRegisters) throws(KVMError) {
+    try set("KVM_SET_DEBUGREGS", KVMRequest.setDebugRegisters, debug.block)
   }
 
   // MARK: - Requests

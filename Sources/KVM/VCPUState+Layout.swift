@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Processor
+
 // How the parts of the state lie in the kernel's structures.
 
 extension GeneralRegisters {
@@ -7,6 +9,7 @@ extension GeneralRegisters {
   static let byteCount = 144
 
   init<S: ByteSource>(_ source: S, at offset: Int) {
+    self.init()
     rax = source.load(UInt64.self, at: offset + 0)
     rbx = source.load(UInt64.self, at: offset + 8)
     rcx = source.load(UInt64.self, at: offset + 16)
@@ -53,6 +56,7 @@ extension GeneralRegisters {
 
 extension Segment {
   init<S: ByteSource>(_ source: S, at offset: Int) {
+    self.init()
     base = source.load(UInt64.self, at: offset)
     limit = source.load(UInt32.self, at: offset + 8)
     selector = source.load(UInt16.self, at: offset + 12)
@@ -85,6 +89,7 @@ extension Segment {
 
 extension DescriptorTable {
   init<S: ByteSource>(_ source: S, at offset: Int) {
+    self.init()
     base = source.load(UInt64.self, at: offset)
     limit = source.load(UInt16.self, at: offset + 8)
   }
@@ -100,6 +105,7 @@ extension SystemRegisters {
   static let byteCount = 312
 
   init<S: ByteSource>(_ source: S, at offset: Int) {
+    self.init()
     cs = Segment(source, at: offset + 0)
     ds = Segment(source, at: offset + 24)
     es = Segment(source, at: offset + 48)
@@ -151,6 +157,7 @@ extension PendingEvents {
   static let byteCount = 64
 
   init<S: ByteSource>(_ source: S, at offset: Int) {
+    self.init()
     exceptionIsInjected = source.load(UInt8.self, at: offset + 0) != 0
     exceptionVector = source.load(UInt8.self, at: offset + 1)
     exceptionHasErrorCode = source.load(UInt8.self, at: offset + 2) != 0
@@ -206,6 +213,7 @@ extension DebugRegisters {
   static let byteCount = 128
 
   init<S: ByteSource>(_ source: S, at offset: Int) {
+    self.init()
     dr0 = source.load(UInt64.self, at: offset + 0)
     dr1 = source.load(UInt64.self, at: offset + 8)
     dr2 = source.load(UInt64.self, at: offset + 16)

@@ -36,4 +36,7 @@ extension Descriptor {
 extension SystemError {
   /// Whether the file system or the quota is full (ENOSPC, EDQUOT).
   public var isOutOfSpace: Bool { number == ENOSPC || number == EDQUOT }
+
+  /// Whether this file or file system cannot do what was asked (EOPNOTSUPP, ENOSYS).
+  public var isUnsupported: Bool { number == EOPNOTSUPP || number == ENOSYS }
 }

@@ -51,6 +51,15 @@ public final class Descriptor: Sendable {
     guard ftruncate(raw, off_t(size)) == 0 else { throw SystemError("ftruncate", errno) }
   }
 
+  /// Lets the file system have the space of `count` bytes from `offset` back; they read as zero
+  /// afterwards, and the file is as long as before.
+  public func punchHole(at offset: UInt64, count: UInt64) throws(SystemError) {
+    guard let offset = Int64(exactly: offset), let count = Int64(exactly: count) else {
+      throw SystemError("fallocate", EFBIG)
+    }
+    _ = try SystemError.check("fallocate", bh_punch_hole(raw, offset, count))
+  }
+
   /// Reads at most `count` bytes; an empty array is the end of the file.
   public func read(_ count: Int) throws(SystemError) -> [UInt8] {
     var failure: Int32 = 0

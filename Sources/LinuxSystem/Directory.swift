@@ -6,7 +6,7 @@ extension Descriptor {
   /// Opens a path below this directory, close-on-exec.
   public func open(_ path: String, _ flags: Int32) throws(SystemError) -> Descriptor {
     // SAFETY: the path is a NUL-terminated copy that outlives the call.
-    let result = unsafe openat(raw, path, flags | O_CLOEXEC)
+    let result = unsafe openat(raw, path, flags | O_CLOEXEC, 0o644)
     guard result >= 0 else { throw SystemError("open \(path)", errno) }
     return Descriptor(owning: result)
   }

@@ -88,6 +88,14 @@ public enum Files {
     }
   }
 
+  /// Removes a folder that is empty.
+  public static func removeFolder(_ path: String) throws(SystemError) {
+    // SAFETY: the path is a NUL-terminated copy that outlives the call.
+    guard unsafe rmdir(path) == 0 || errno == ENOENT else {
+      throw SystemError("rmdir \(path)", errno)
+    }
+  }
+
   /// Gives a file another name in the same file system; one that has it is replaced.
   public static func rename(_ old: String, to new: String) throws(SystemError) {
     // SAFETY: both paths are NUL-terminated copies that outlive the call.

@@ -25,7 +25,8 @@ public enum MemoryFile {
     return (file, mapping)
   }
 
-  private static func makeUnsealed(_ name: String, byteCount: Int) throws(SystemError)
+  /// Makes `byteCount` bytes of zeroes whose size may change.
+  static func makeUnsealed(_ name: String, byteCount: Int) throws(SystemError)
     -> Descriptor
   {
     // SAFETY: the name is a NUL-terminated copy that outlives the call.

@@ -63,6 +63,11 @@ public final class PacketSocket: Sendable {
     return PacketSocket(Descriptor(owning: try SystemError.check("accept", raw)))
   }
 
+  /// The process at the other end: the one that made the socket listen, or made the pair.
+  public func peerProcess() throws(SystemError) -> Int32 {
+    try SystemError.check("getsockopt(SO_PEERCRED)", bh_peer_process(descriptor.raw))
+  }
+
   /// Sends one message; with `wait` false a full socket is EAGAIN.
   public func send(_ bytes: [UInt8], _ descriptors: [Descriptor] = [], wait: Bool = true)
     throws(SystemError)

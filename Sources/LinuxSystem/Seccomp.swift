@@ -27,6 +27,9 @@ public final class SystemCallFilter {
     // SAFETY: the context is valid until deinit.
     try Self.check(
       "bad architecture", unsafe seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, Self.kill))
+    // The process has set no-new-privileges itself; later it may not ask for it any more.
+    try Self.check(
+      "no-new-privileges", unsafe seccomp_attr_set(context, SCMP_FLTATR_CTL_NNP, 0))
     // A binary tree over the numbers: a filter of forty rules costs five comparisons.
     try Self.check(
       "optimisation", unsafe seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2))
@@ -76,6 +79,12 @@ public final class SystemCallFilter {
         "thread synchronisation", unsafe seccomp_attr_set(context, SCMP_FLTATR_CTL_TSYNC, 1))
     }
     try Self.check("seccomp_load", unsafe seccomp_load(context))
+  }
+
+  /// Writes the filter's program into a file.
+  func export(to file: Descriptor) throws(SystemError) {
+    // SAFETY: the context is valid until deinit.
+    try Self.check("seccomp_export_bpf", unsafe seccomp_export_bpf(context, file.raw))
   }
 
   private static let kill: UInt32 = 0x8000_0000  // SCMP_ACT_KILL_PROCESS

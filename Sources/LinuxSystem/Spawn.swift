@@ -69,6 +69,9 @@ public struct PreparedProcess: ~Copyable {
     self.path = path
   }
 
+  /// The process id in the caller's pid namespace.
+  public var id: Int32 { process.pid }
+
   /// Lets the child go on; several released one after the other start in parallel.
   public mutating func release() throws(SystemError) {
     guard !isReleased else { return }

@@ -2,12 +2,14 @@
 
 public import CLinux
 internal import Glibc
+internal import Synchronization
 
 /// Threads of the operating system, one for each thing that blocks.
 public enum Thread {
   private final class Body: Sendable {
     let name: String
     let run: @Sendable () -> Void
+    let isRunning = Atomic(false)
     init(name: String, run: @escaping @Sendable () -> Void) {
       self.name = name
       self.run = run
@@ -15,12 +17,16 @@ public enum Thread {
   }
 
   /// Starts a detached thread; `name` shows in /proc (at most 15 bytes).
+  ///
+  /// Returns when the thread runs: what the C library does at its start lies behind it, and a
+  /// filter that is loaded next need not allow it.
   public static func start(_ name: String, _ run: @escaping @Sendable () -> Void)
     throws(SystemError)
   {
     var thread = pthread_t()
+    let body = Body(name: name, run: run)
     // SAFETY: the box is retained here and released by the thread, which runs once.
-    let box = unsafe Unmanaged.passRetained(Body(name: name, run: run))
+    let box = unsafe Unmanaged.passRetained(body)
     let result = unsafe pthread_create(
       &thread, nil,
       { argument in
@@ -28,6 +34,7 @@ public enum Thread {
         if let argument = unsafe argument {
           let body = unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
           Thread.name = body.name
+          body.isRunning.store(true, ordering: .releasing)
           body.run()
         }
         return nil
@@ -37,6 +44,7 @@ public enum Thread {
       throw SystemError("pthread_create", result)
     }
     pthread_detach(thread)
+    while !body.isRunning.load(ordering: .acquiring) { sched_yield() }
   }
 
   /// The calling thread's name; write only.
@@ -59,6 +67,17 @@ public enum Thread {
   /// Tells the processor that this is a spinning wait.
   @inline(always)
   public static func relax() { bh_pause() }
+
+  /// Lets the process use ``fenceAll()``; once, before its filter is loaded.
+  public static func prepareFences() throws(SystemError) {
+    let result = bh_membarrier(16)  // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+    guard result == 0 else { throw SystemError("membarrier", -result) }
+  }
+
+  /// Makes every running thread of this process pass a full memory barrier.
+  public static func fenceAll() {
+    _ = bh_membarrier(8)  // MEMBARRIER_CMD_PRIVATE_EXPEDITED
+  }
 }
 
 /// The host's clocks.
@@ -68,6 +87,14 @@ public enum HostClock {
 
   /// Wall-clock time in whole seconds since 1970.
   public static func unixSeconds() -> Int64 { Int64(time(nil)) }
+
+  /// Wall-clock time in nanoseconds since 1970.
+  public static func unixNanoseconds() -> UInt64 {
+    var now = timespec()
+    // SAFETY: the kernel writes the one structure.
+    _ = unsafe clock_gettime(CLOCK_REALTIME, &now)
+    return UInt64(now.tv_sec) &* 1_000_000_000 &+ UInt64(now.tv_nsec)
+  }
 
   /// Sleeps for some nanoseconds.
   public static func sleep(_ nanoseconds: UInt64) {

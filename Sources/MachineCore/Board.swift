@@ -68,6 +68,8 @@ struct Board {
   var map: MemoryMap
   let slots: SlotTable
   private var generation: UInt32 = 0
+  /// What to do after a change of the memory map: returns when nobody uses the old one.
+  var mapHasChanged: @Sendable () -> Void = {}
 
   init(map: MemoryMap, slots: SlotTable) {
     self.map = map
@@ -226,7 +228,7 @@ struct Board {
       }
     }
     portRegions += regions { $0.isMovable }
-    try slots.apply(map)
+    if try slots.apply(map) { mapHasChanged() }
     generation &+= 1
     return BusSnapshot(
       generation: generation, portRegions: Array(portRegions.prefix(254)),

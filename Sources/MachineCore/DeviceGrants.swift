@@ -12,6 +12,8 @@ struct DeviceGrants: Sendable {
   var interrupts: [UInt8] = []
   /// Whether it may reset and power off the machine, and route the PCI interrupts.
   var isChipset = false
+  /// Whether it may hold the machine when the host fails it.
+  var mayHold = false
   /// The port of the fw_cfg DMA address, where the guest may start a copy.
   var fwCfgPort: UInt16?
   /// The most bytes of a bounce buffer, and of memory behind BARs.
@@ -36,7 +38,7 @@ struct DeviceGrants: Sendable {
     case "ide":
       return DeviceGrants(
         ports: [0x1F0...0x1F7, 0x3F6...0x3F6, 0x170...0x177, 0x376...0x376], functions: [0x09],
-        interrupts: [14, 15], mostBounceBytes: 16 << 20)
+        interrupts: [14, 15], mayHold: true, mostBounceBytes: 16 << 20)
     case "serial":
       return DeviceGrants(
         ports: [0x3F8...0x3FF, 0x2F8...0x2FF, 0x3E8...0x3EF, 0x2E8...0x2EF], interrupts: [3, 4])

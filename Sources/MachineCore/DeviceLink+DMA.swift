@@ -31,6 +31,7 @@ extension DeviceLink {
       do throws(GuestMemoryError) {
         if request.direction == .toGuest {
           try machine.memory.copy(from: bounce, at: at, count: count, toGuest: piece.address)
+          machine.wasWritten(piece.address, count: count)
         } else {
           try machine.memory.copy(fromGuest: piece.address, count: count, to: bounce, at: at)
         }

@@ -251,7 +251,13 @@ extension DeviceLink {
       try requireChipset(request)
       machine.power(message)
       try answer(header, Empty(), channel)
-    case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input:
+    case .hold:
+      let message: HoldRequest = try decode(packet)
+      guard grants.mayHold else { throw .broken(ProtocolError("\(role) may not send \(request)")) }
+      machine.post(.hold("\(role): \(message.reason)"))
+      try answer(header, Empty(), channel)
+    case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input, .medium,
+      .powerButton:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
     }
   }

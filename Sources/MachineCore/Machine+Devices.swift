@@ -16,7 +16,7 @@ extension Machine {
       for claim in claims.lines {
         let event = try EventFile.make()
         let ended = claim.isLevel ? try EventFile.make() : nil
-        try vm.addInterruptEvent(UInt32(claim.interrupt), event, resample: ended)
+        try accelerator.addLine(UInt32(claim.interrupt), event, ended: ended)
         lines.append((event, ended))
       }
       var bounce: (file: Descriptor, mapping: Mapping)?

@@ -5,6 +5,7 @@ internal import DeviceProtocol
 internal import KVM
 internal import LinuxSystem
 internal import PCI
+internal import Processor
 internal import Synchronization
 
 /// Holding, resetting and ending the machine.
@@ -16,21 +17,21 @@ extension Machine {
   @discardableResult
   func park(timeout: UInt64 = 10_000_000_000, strictly: Bool = false) -> Bool {
     mode.value = Mode.park
-    for vcpu in vcpus { vcpu.kick() }
+    accelerator.kick()
     let end = HostClock.monotonic() + timeout
     while true {
       let count = parked.value
       let held = strictly ? 0 : waiting.load(ordering: .sequentiallyConsistent)
-      guard count + held < UInt32(vcpus.count) else { return true }
+      guard count + held < UInt32(accelerator.count) else { return true }
       guard HostClock.monotonic() < end else { return false }
       parked.wait(while: count, timeout: 10_000_000)
-      for vcpu in vcpus { vcpu.kick() }
+      accelerator.kick()
     }
   }
 
   /// Lets the vCPUs run.
   public func run() {
-    clock.start()
+    startClocks()
     progress.withLock {
       $0.state = "running"
       $0.reason = ""
@@ -38,8 +39,13 @@ extension Machine {
     release()
   }
 
+  private func startClocks() {
+    accelerator.startClock()
+    clock.start()
+  }
+
   /// Lets the vCPUs go, and waits until none counts as parked any more.
-  private func release() {
+  func release() {
     mode.value = Mode.run
     let end = HostClock.monotonic() + 1_000_000_000
     while HostClock.monotonic() < end {
@@ -53,6 +59,7 @@ extension Machine {
   func pause(_ reason: String) {
     park()
     clock.stop()
+    accelerator.stopClock()
     askAll(.pause, by: HostClock.monotonic() + 2_000_000_000)
     progress.withLock {
       $0.state = "paused"
@@ -63,7 +70,7 @@ extension Machine {
   /// Undoes ``pause(_:)``.
   func resume() {
     guard progress.withLock({ $0.state == "paused" }) else { return }
-    clock.start()
+    startClocks()
     askAll(.resume, by: HostClock.monotonic() + 2_000_000_000)
     run()
   }
@@ -85,8 +92,7 @@ extension Machine {
     } catch {
       post(.end(code: 2, reason: error.reason))
     }
-    try vm.setChipState(initialChips)
-    for (vcpu, state) in zip(vcpus, initialStates) { _ = try vcpu.setState(state) }
+    try accelerator.reset(physical)
     abandoning.store(false, ordering: .sequentiallyConsistent)
     if isRunning { release() }
   }
@@ -106,6 +112,7 @@ extension Machine {
     park(timeout: 2_000_000_000)
     ending.store(true, ordering: .sequentiallyConsistent)
     mode.value = Mode.end
+    accelerator.end()
     askAll(.quit, by: end)
   }
 }

@@ -5,6 +5,8 @@ public import DeviceProtocol
 internal import KVM
 public import LinuxSystem
 internal import PCI
+internal import Processor
+internal import SoftCPU
 internal import Synchronization
 
 /// What the main thread has to do for others.
@@ -13,14 +15,19 @@ enum MachineEvent: Sendable {
   case end(code: UInt8, reason: String)
   case fault(FaultMessage)
   case ready(String)
+  /// A device cannot go on until the operator has seen to the host.
+  case hold(String)
+  case debugStop(cpu: Int, reason: String)
 }
 
 /// The machine: guest memory, vCPUs, buses, and the links to its devices.
 public final class Machine: Sendable {
   public let settings: CoreSettings
   let memory: GuestMemory
-  let vm: VirtualMachine
-  let vcpus: [VCPU]
+  let accelerator: Accelerator
+  /// The physical address space for software vCPUs, and the RAM in it.
+  let physical: PhysicalMemory
+  private let ram: PhysicalMemory.Backing
   let links: [DeviceLink]
   public let clock: ClockWriter
   let board: Mutex<Board>
@@ -40,9 +47,8 @@ public final class Machine: Sendable {
   /// Readable while there are events for the main thread.
   public let eventFile: Descriptor
   let pirq = Mutex<[UInt8]>([0xFF, 0xFF, 0xFF, 0xFF])
-  let initialStates: [VCPUState]
-  let initialChips: ChipState
   let progress = Mutex<Progress>(Progress())
+  let debugger = Debugger()
 
   /// What the operator is told.
   struct Progress: Sendable {
@@ -63,24 +69,17 @@ public final class Machine: Sendable {
   ///
   /// - Parameters:
   ///   - settings: the machine's shape.
-  ///   - kvm: /dev/kvm.
+  ///   - choice: what runs the vCPUs, as ``AcceleratorChoice/make(_:kvm:)`` found.
   ///   - firmware: the firmware's file; its size is a multiple of 64 KiB.
   ///   - statePages: for each device, in order, its state page.
   /// - Throws: `KVMError`, `SystemError` or `ProtocolError`, whichever stands in the way.
   public init(
-    _ settings: CoreSettings, kvm: Descriptor, firmware: Descriptor, statePages: [Descriptor]
+    _ settings: CoreSettings, _ choice: AcceleratorChoice, firmware: Descriptor,
+    statePages: [Descriptor]
   ) throws {
     self.settings = settings
-    VCPU.prepareProcess()
-    let system = try KVMSystem(descriptor: kvm)
-    vm = try system.createVM()
-    try vm.disableHypercallPatching()
-    try vm.setTSSAddress(0xFEFF_D000)
-    try vm.setIdentityMapAddress(0xFEFF_C000)
-    try vm.createInterruptChips()
-    try vm.createTimer()
-    try vm.setRoutes(InterruptRoute.pc)
-
+    let count = UInt32(settings.cpus)
+    accelerator = try Accelerator(choice, cpus: count)
     memory = try GuestMemory(byteCount: settings.memoryByteCount)
     let firmwareByteCount = Int(try firmware.size())
     guard firmwareByteCount > 0, firmwareByteCount % 65536 == 0, firmwareByteCount <= 16 << 20
@@ -88,16 +87,6 @@ public final class Machine: Sendable {
     let romFile = try MemoryFile.make("firmware", byteCount: firmwareByteCount)
     let rom = try Mapping(romFile, byteCount: firmwareByteCount, .readWrite)
     rom.copy(try firmware.read(firmwareByteCount, at: 0), to: 0)
-
-    let cpuid = try system.supportedCPUID()
-    let count = UInt32(settings.cpus)
-    var vcpus: [VCPU] = []
-    for id in 0..<count {
-      vcpus.append(try vm.createVCPU(id, cpuid: cpuid.guest(id: id, count: count)))
-    }
-    self.vcpus = vcpus
-    initialStates = try vcpus.map { try $0.state() }
-    initialChips = try vm.chipState()
 
     let clock = try ClockWriter()
     self.clock = clock
@@ -116,8 +105,13 @@ public final class Machine: Sendable {
     }
     self.links = links
     let map = MemoryMap(ram: memory.layout, firmwareByteCount: UInt64(firmwareByteCount))
+    physical = PhysicalMemory(hasSeveralCPUs: count > 1)
+    ram = physical.add(memory.mapping)
     var first = Board(
-      map: map, slots: SlotTable(machine: vm, memory: memory, firmware: rom))
+      map: map,
+      slots: SlotTable(
+        machine: accelerator.vm, memory: memory, firmware: rom, physical: (physical, ram)))
+    first.mapHasChanged = { [accelerator] in accelerator.mapHasChanged() }
     current = Mutex(try first.rebuild())
     board = Mutex(first)
     mode = try Gate()
@@ -129,15 +123,18 @@ public final class Machine: Sendable {
   ///
   /// Called before the seccomp filter is loaded, which allows no new threads.
   public func startThreads() throws(SystemError) {
-    // The first KVM_RUN of a machine makes the kernel add a thread of its own to the process,
-    // which the sandbox's limit would forbid later; this one does not enter the guest.
-    _ = try? vcpus.first?.completeAccess()
     for link in links {
       try Thread.start("\(link.role)") { [self] in link.serve(self) }
     }
-    for (index, vcpu) in vcpus.enumerated() {
-      try Thread.start("CPU \(index)/KVM") { [self] in VCPULoop(self, vcpu, index).run() }
+    try accelerator.startThreads(self)
+  }
+
+  /// Tells that somebody else than a vCPU has written to RAM: decoded code there is void.
+  func wasWritten(_ address: UInt64, count: Int) {
+    guard count > 0, let offset = memory.layout.offset(of: address, count: UInt64(count)) else {
+      return
     }
+    physical.wasWritten(ram, offset: Int(offset), count: count)
   }
 
   /// Gives the device of a role the channel of a new process.
@@ -163,7 +160,7 @@ public final class Machine: Sendable {
       // A device may ask again and again: one of a kind is enough.
       let isThere = events.contains {
         switch ($0, event) {
-        case (.reset, .reset), (.end, .end): true
+        case (.reset, .reset), (.end, .end), (.hold, .hold), (.debugStop, .debugStop): true
         default: false
         }
       }

@@ -33,6 +33,8 @@ extension MachineControl {
     let role: String
     let ask: DeviceLink.Ask
     let reply: PendingReply
+    /// What the launcher is told when the device has done it.
+    var medium: (message: MediumMessage, image: [Descriptor])?
   }
 
   /// A device that the operator has started anew, until it is up.
@@ -63,6 +65,9 @@ extension MachineControl {
     forwards.removeAll { forward in
       guard forward.ask.isOver || now >= forward.reply.end else { return false }
       if let packet = forward.ask.finish(by: now) {
+        if let medium = forward.medium, !packet.header.flags.contains(.refusal) {
+          tell(.medium, medium.message, medium.image)
+        }
         forward.reply.send(packet.header.flags, packet.payload)
       } else {
         forward.reply.refuse("\(forward.role) did not answer in time")
@@ -81,7 +86,8 @@ extension MachineControl {
 
   /// Hands a request on to a device and its reply back.
   func forward<M: WireCodable>(
-    _ packet: Packet, to role: String, as request: Request, _ type: M.Type, _ client: Channel
+    _ packet: Packet, to role: String, as request: Request, _ type: M.Type, _ client: Channel,
+    medium: (message: MediumMessage, image: [Descriptor])? = nil
   ) throws(Refusal) {
     let message: M = try decode(packet)
     guard forwards.count < Self.mostForwards else { throw Refusal("too much is under way") }
@@ -93,7 +99,19 @@ extension MachineControl {
     forwards.append(
       Forward(
         role: role, ask: ask,
-        reply: PendingReply(packet, client, patience: Self.forwardPatience)))
+        reply: PendingReply(packet, client, patience: Self.forwardPatience), medium: medium))
+  }
+
+  /// Has a drive change its disc, and the launcher remember it.
+  func changeMedium(_ packet: Packet, _ client: Channel) throws(Refusal) {
+    let message: MediumRequest = try decode(packet)
+    let isInserted = message.action == .insert
+    guard packet.descriptors.count == (isInserted ? 1 : 0) else {
+      throw Refusal("one image comes with insert, none with eject")
+    }
+    try forward(
+      packet, to: "ide", as: .medium, MediumRequest.self, client,
+      medium: (MediumMessage(slot: message.slot, isPresent: isInserted), packet.descriptors))
   }
 
   /// Has the launcher start a device anew; the answer comes when it is up.
@@ -124,6 +142,7 @@ extension MachineControl {
         link.state.withLock({ link.status == .up && $0.process != restart.process })
       else { continue }
       restarts[role] = nil
+      announce(EventMessage(.deviceRestarted, detail: role))
       if held.remove(role) != nil, held.isEmpty { release() }
       restart.reply?.send(.reply, Empty().wireBytes)
     }
@@ -131,7 +150,11 @@ extension MachineControl {
 
   /// Lets the machine go on when no device holds it any more, unless the operator does.
   private func release() {
-    guard isHeldByOperator else { return machine.resume() }
+    guard isHeldByOperator else {
+      machine.resume()
+      announce(EventMessage(.resume))
+      return
+    }
     machine.progress.withLock { $0.reason = Self.operatorReason }
   }
 
@@ -142,7 +165,18 @@ extension MachineControl {
   func pauseForOperator() {
     isHeldByOperator = true
     // The reason of a fault stays to be read.
-    if held.isEmpty { machine.pause(Self.operatorReason) }
+    guard held.isEmpty, !machine.progress.withLock({ $0.state == "paused" }) else { return }
+    machine.pause(Self.operatorReason)
+    announce(EventMessage(.stop))
+  }
+
+  /// Holds the machine until the operator has seen to the host.
+  func pauseForHost(_ reason: String) {
+    isHeldByOperator = true
+    guard machine.progress.withLock({ $0.state == "running" }) else { return }
+    CoreLog.line("the machine is held: \(reason)")
+    machine.pause(reason)
+    announce(EventMessage(.stop, detail: reason))
   }
 
   func resumeForOperator() throws(Refusal) {
@@ -153,6 +187,8 @@ extension MachineControl {
     }
     isHeldByOperator = false
     held = []
+    guard machine.progress.withLock({ $0.state == "paused" }) else { return }
     machine.resume()
+    announce(EventMessage(.resume))
   }
 }

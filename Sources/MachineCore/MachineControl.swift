@@ -21,6 +21,8 @@ public final class MachineControl {
   /// What operators wait for.
   var forwards: [Forward] = []
   var restarts: [String: Restart] = [:]
+  /// Who wants to be told what happens.
+  var subscribers: [PacketSocket] = []
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -46,12 +48,16 @@ public final class MachineControl {
     for client in clients { poller.add(client.socket.descriptor, .readable) }
     guard (try? poller.wait(timeout: patience())) != nil else { return }
     if poller[0] != [] { attend() }
-    if poller[1] != [] { hearLauncher() }
     var gone: [Int] = []
     for index in clients.indices where poller[first + index] != [] {
       if !serve(clients[index]) { gone.append(index) }
     }
-    for index in gone.reversed() { clients.remove(at: index) }
+    for index in gone.reversed() {
+      let client = clients.remove(at: index)
+      subscribers.removeAll { $0 === client.socket }
+    }
+    // Both may add clients, which were not polled.
+    if poller[1] != [] { hearLauncher() }
     if let listener, poller[2] != [] { admit(listener) }
     settle()
   }
@@ -64,9 +70,12 @@ public final class MachineControl {
       case .ready:
         startIfComplete()
         settleRestarts()
-      case .reset(let reason): reset(reason)
-      case .end(let code, let reason): end(code, reason)
+      case .reset(let reason): reset(reason, byGuest: true)
+      case .end(let code, let reason): end(code, reason, byGuest: true)
       case .fault(let message): fault(message)
+      case .hold(let reason):
+        pauseForHost(reason)
+      case .debugStop(let cpu, let reason): stopForDebugger(cpu, reason)
       }
     }
   }
@@ -79,9 +88,10 @@ public final class MachineControl {
     machine.run()
   }
 
-  private func reset(_ reason: String) {
+  private func reset(_ reason: String, byGuest: Bool = false) {
     do throws(KVMError) {
       try machine.reset()
+      announce(EventMessage(.reset, byGuest: byGuest, detail: reason))
     } catch {
       end(2, "the machine could not be reset: \(error)")
     }
@@ -108,6 +118,7 @@ public final class MachineControl {
   /// Holds the machine because of a device.
   private func hold(_ role: String, _ reason: String) {
     held.insert(role)
+    announce(EventMessage(.deviceFault, detail: reason))
     if let restart = restarts.removeValue(forKey: role), let reply = restart.reply {
       reply.refuse(reason)
     }
@@ -116,17 +127,21 @@ public final class MachineControl {
       return
     }
     machine.pause(reason)
+    announce(EventMessage(.stop, detail: reason))
   }
 
-  private func end(_ code: UInt8, _ reason: String) -> Never {
+  private func end(_ code: UInt8, _ reason: String, byGuest: Bool = false) -> Never {
     machine.progress.withLock { $0.state = "ending" }
+    announce(EventMessage(.shutdown, byGuest: byGuest, detail: reason))
     machine.quit()
     tell(.ended, EndedMessage(code: code, reason: reason))
     ProcessExit.now(0)
   }
 
-  func tell<M: WireCodable>(_ request: LaunchRequest, _ message: M) {
-    try? launcher.send(request.rawValue, sequence: 0, payload: message.wireBytes)
+  func tell<M: WireCodable>(
+    _ request: LaunchRequest, _ message: M, _ descriptors: [Descriptor] = []
+  ) {
+    try? launcher.send(request.rawValue, sequence: 0, payload: message.wireBytes, descriptors)
   }
 
   // MARK: - The launcher
@@ -149,7 +164,13 @@ public final class MachineControl {
         guard let descriptor = packet.descriptors.first else {
           throw ProtocolError("attach without a channel")
         }
-        machine.attach(message.role, Channel(PacketSocket(descriptor)))
+        let channel = Channel(PacketSocket(descriptor))
+        // The process that speaks QMP is an operator like others, which needs no socket to find.
+        if message.role == "monitor" {
+          clients.append(channel)
+        } else {
+          machine.attach(message.role, channel)
+        }
       case .stop: end(0, "the machine was stopped")
       default: throw ProtocolError("unexpected message \(packet.header.request)")
       }
@@ -196,6 +217,10 @@ public final class MachineControl {
     case .screendump:
       try forward(packet, to: "vga", as: .screendump, ScreendumpRequest.self, client)
     case .input: try forward(packet, to: "piix", as: .input, InputRequest.self, client)
+    case .medium: try changeMedium(packet, client)
+    case .powerButton:
+      try forward(packet, to: "piix", as: .powerButton, Empty.self, client)
+      announce(EventMessage(.powerdown))
     case .stop:
       reply(client, packet, Empty())
       end(0, "the operator stopped the machine")
@@ -210,6 +235,28 @@ public final class MachineControl {
       isStarted = true
       reply(client, packet, Empty())
     case .restartDevice: try restart(packet, client)
+    case .subscribe:
+      if !subscribers.contains(where: { $0 === client.socket }) {
+        subscribers.append(client.socket)
+      }
+      reply(client, packet, Empty())
+    case .event: throw Refusal("events come from the machine")
+    case .vcpu: reply(client, packet, try registers(try decode(packet)))
+    case .setVCPU:
+      try setRegisters(try decode(packet))
+      reply(client, packet, Empty())
+    case .readMemory: reply(client, packet, try readMemory(try decode(packet)))
+    case .writeMemory:
+      try writeMemory(try decode(packet))
+      reply(client, packet, Empty())
+    case .functions: reply(client, packet, functions())
+    case .addressMap: reply(client, packet, addressMap())
+    case .nmi:
+      try sendNMI()
+      reply(client, packet, Empty())
+    case .debug:
+      try debug(try decode(packet))
+      reply(client, packet, Empty())
     }
   }
 
@@ -231,7 +278,7 @@ public final class MachineControl {
     let progress = machine.progress.withLock { $0 }
     return StatusReply(
       machine: machine.settings.common.machine, state: progress.state, reason: progress.reason,
-      accelerator: "kvm: chosen by the machine file", cpus: UInt32(machine.settings.cpus),
+      accelerator: machine.accelerator.text, cpus: UInt32(machine.settings.cpus),
       memoryByteCount: machine.settings.memoryByteCount, clock: machine.clock.now().nanoseconds,
       devices: machine.links.map {
         StatusReply.Device(

@@ -93,12 +93,30 @@ public struct Machine: Hashable, Sendable {
       case paths([String])
     }
 
+    /// What is done when the host fails a read or a write.
+    public enum ErrorPolicy: String, CaseIterable, Hashable, Sendable {
+      /// The guest gets an error.
+      case report
+      /// The guest is told that all went well.
+      case ignore
+      /// The machine is held when the host has no space left; else the guest gets an error.
+      case enospc
+      /// The machine is held; when it goes on the request is done again.
+      case stop
+    }
+
     public var slot: Slot
+    /// The path of the image; empty when a CD-ROM drive starts without a disc.
     public var image: String
     public var format: Format
     public var media = Media.disk
     public var isReadOnly = false
     public var backing = Backing.none
+    public var onReadError = ErrorPolicy.report
+    public var onWriteError = ErrorPolicy.enospc
+
+    /// Whether it is a CD-ROM drive that starts without a disc.
+    public var isEmpty: Bool { image.isEmpty }
 
     public init(slot: Slot, image: String, format: Format) {
       self.slot = slot
@@ -132,11 +150,23 @@ public struct Machine: Hashable, Sendable {
   public struct MonitorSockets: Hashable, Sendable {
     public var qmp: Backend?
     public var hmp: Backend?
+    /// Where gdb connects.
+    public var gdb: Backend?
+    /// The folder that the operator's commands may write files to.
+    public var output: String?
     /// The path of vmctl's socket; without one, a path in the runtime folder is made
     /// from the machine's name.
     public var control: String?
 
     public init() {}
+
+    /// The sockets that vmmonitor serves; none without it.
+    public var served: [(key: String, path: String)] {
+      [("monitor.qmp", qmp), ("monitor.hmp", hmp), ("monitor.gdb", gdb)].compactMap {
+        guard case .unix(let path) = $0.1 else { return nil }
+        return ($0.0, path)
+      }
+    }
   }
 
   /// Debug devices.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension MachineReader {
+  private typealias ErrorPolicy = Machine.Drive.ErrorPolicy
+
   /// Reads `[[drive]]`: at most four, each in a slot of its own.
   mutating func readDrives(_ root: Table, _ machine: inout Machine) {
     let tables = reader.tables("drive", in: root, limit: 4, example: "slot, image and format")
@@ -14,10 +16,7 @@ extension MachineReader {
     _ table: Table, _ slots: inout [Machine.Drive.Slot: String]
   ) -> Machine.Drive? {
     let slotNames = names(Machine.Drive.Slot.self)
-    for (key, accepted) in [("slot", slotNames), ("image", "the path of an image")]
-    where table.members[key] == nil {
-      reader.missing(key, in: table, accepted: accepted)
-    }
+    if table.members["slot"] == nil { reader.missing("slot", in: table, accepted: slotNames) }
     let slot = reader.choice("slot", in: table, "a slot", as: Machine.Drive.Slot.self)
     if let slot {
       if let owner = slots[slot.value] {
@@ -28,9 +27,13 @@ extension MachineReader {
         slots[slot.value] = table.path
       }
     }
-    let image = paths.path("image", in: table, &reader)
     let media =
       reader.choice("media", in: table, "a medium", as: Machine.Drive.Media.self)?.value ?? .disk
+    let hasImage = table.members["image"] != nil
+    if !hasImage, media == .disk {
+      reader.missing("image", in: table, accepted: "the path of an image")
+    }
+    let image = hasImage ? paths.path("image", in: table, &reader) : media == .cdrom ? "" : nil
     let readOnly = reader.boolean("readonly", in: table)
     let isReadOnly = readOnly?.value ?? (media == .cdrom)
     if let readOnly, media == .cdrom, !readOnly.value {
@@ -38,7 +41,14 @@ extension MachineReader {
     }
     let format = readFormat(table, media)
     let backing = readBacking(table, format)
-    if let image, isReadOnly {
+    let readError = reader.choice("rerror", in: table, "a policy", as: ErrorPolicy.self)
+    let writeError = reader.choice("werror", in: table, "a policy", as: ErrorPolicy.self)
+    if let readError, readError.value == .enospc {
+      reader.report(readError, "a read needs no space", accepted: "report, ignore, stop")
+    }
+    if !hasImage {
+      // Nothing to claim.
+    } else if let image, isReadOnly {
       paths.claimReading(image, for: table.path(of: "image"), &reader)
     } else if let image {
       paths.claim(image, for: table.path(of: "image"), &reader)
@@ -48,6 +58,8 @@ extension MachineReader {
     drive.media = media
     drive.isReadOnly = isReadOnly
     drive.backing = backing
+    if let readError { drive.onReadError = readError.value }
+    if let writeError { drive.onWriteError = writeError.value }
     return drive
   }
 

@@ -189,6 +189,8 @@ struct MachineReader {
   private mutating func readMonitor(_ table: Table, _ machine: inout Machine) {
     machine.monitor.qmp = paths.backend("qmp", in: table, kinds: [.unix], &reader)
     machine.monitor.hmp = paths.backend("hmp", in: table, kinds: [.stdio, .unix], &reader)
+    machine.monitor.gdb = paths.backend("gdb", in: table, kinds: [.unix], &reader)
+    machine.monitor.output = paths.path("output", in: table, &reader)
     let control = paths.backend("control", in: table, kinds: [.unix], &reader)
     if case .unix(let path) = control { machine.monitor.control = path }
     paths.claim(machine.monitor.qmp, for: "monitor.qmp", &reader)
@@ -196,6 +198,7 @@ struct MachineReader {
     if machine.monitor.hmp != .stdio {
       paths.claim(machine.monitor.hmp, for: "monitor.hmp", &reader)
     }
+    paths.claim(machine.monitor.gdb, for: "monitor.gdb", &reader)
     paths.claim(control, for: "monitor.control", &reader)
   }
 

@@ -55,6 +55,7 @@ public struct Plan: Hashable, Sendable {
       Self.core(machine), Self.piix(machine), Self.ide(machine), Self.serial(machine),
       Self.vga(machine),
     ]
+    if !machine.monitor.served.isEmpty { processes.append(Self.monitor(machine)) }
   }
 
   private static func summary(of machine: Machine) -> [String] {
@@ -73,6 +74,18 @@ public struct Plan: Hashable, Sendable {
       "isolation \(machine.isolation.rawValue)",
       "control socket \(machine.monitor.control ?? "in the runtime folder")",
     ]
+  }
+
+  private static func monitor(_ machine: Machine) -> Process {
+    var process = Process(name: "vmmonitor", profile: "monitor")
+    process.descriptors = [Descriptor("core", "socket to vmcore")]
+    process.descriptors += machine.monitor.served.map {
+      Descriptor(String($0.key.dropFirst(8)), "listening socket \($0.path)")
+    }
+    if let folder = machine.monitor.output {
+      process.notes.append("files that commands write: from vmlaunch, in \(folder)")
+    }
+    return process
   }
 
   private static func firmware(_ machine: Machine) -> String {
@@ -116,6 +129,7 @@ public struct Plan: Hashable, Sendable {
     for drive in machine.drives {
       let media = drive.media == .cdrom ? "cdrom, " : ""
       let access = drive.isReadOnly ? "read-only" : "read-write"
+      guard !drive.isEmpty else { continue }
       process.descriptors.append(
         Descriptor(
           "drive \(drive.slot.rawValue)",

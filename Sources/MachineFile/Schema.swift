@@ -20,10 +20,11 @@ enum Schema {
       keys: ["accelerator", "cpus", "memory", "cpu-model", "firmware", "vga-bios"]),
     Section(path: "boot", keys: ["order", "menu", "kernel", "initrd", "cmdline"]),
     Section(
-      path: "drive[]", keys: ["slot", "image", "format", "media", "readonly", "backing"]),
+      path: "drive[]",
+      keys: ["slot", "image", "format", "media", "readonly", "backing", "rerror", "werror"]),
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),
-    Section(path: "monitor", keys: ["qmp", "hmp", "control"]),
+    Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "output", "control"]),
     Section(path: "debug", keys: ["console", "exit-port"]),
     Section(path: "isolation", keys: ["level"]),
     Section(path: "device", keys: Machine.DeviceName.allCases.map(\.rawValue)),

@@ -25,18 +25,15 @@ struct Unsupported: Sendable {
   var accepted: String
 
   static let thisVersion: [Unsupported] = [
-    Unsupported(key: "machine.accelerator", match: .equal("soft"), accepted: "auto, kvm"),
-    Unsupported(key: "machine.accelerator", match: .equal("none"), accepted: "auto, kvm"),
-    Unsupported(key: "machine.cpu-model", match: .noneOf(["host"]), accepted: "host"),
-    Unsupported(key: "boot.kernel", match: .any, accepted: "boot.order with a bootable drive"),
-    Unsupported(key: "boot.initrd", match: .any, accepted: "boot.order with a bootable drive"),
-    Unsupported(key: "boot.cmdline", match: .any, accepted: "boot.order with a bootable drive"),
+    Unsupported(key: "machine.accelerator", match: .equal("none"), accepted: "auto, kvm, soft"),
+    Unsupported(
+      key: "machine.cpu-model", match: .noneOf(["host", "base", "v2"]),
+      accepted: "host, base, v2"),
     Unsupported(key: "serial[].backend", match: .prefix("unix:"), accepted: serialBackends),
     Unsupported(key: "display.vnc", match: .any, accepted: "no display key"),
     Unsupported(key: "display.web", match: .any, accepted: "no display key"),
     Unsupported(key: "display.password-file", match: .any, accepted: "no display key"),
-    Unsupported(key: "monitor.qmp", match: .any, accepted: "control"),
-    Unsupported(key: "monitor.hmp", match: .any, accepted: "control"),
+    Unsupported(key: "monitor.hmp", match: .equal("stdio"), accepted: "unix:PATH"),
     Unsupported(key: "debug.console", match: .prefix("unix:"), accepted: serialBackends),
     Unsupported(key: "device.*.socket", match: .any, accepted: "no socket key"),
     Unsupported(key: "device.*.dma", match: .equal("shared"), accepted: "mediated"),

@@ -19,6 +19,7 @@ extension ParsedMachine {
     try checkBackend(machine.debug.console, "debug.console", files, users)
     try checkBackend(machine.monitor.qmp, "monitor.qmp", files, users)
     try checkBackend(machine.monitor.hmp, "monitor.hmp", files, users)
+    try checkBackend(machine.monitor.gdb, "monitor.gdb", files, users)
     if let path = machine.monitor.control {
       try checkBackend(.unix(path), "monitor.control", files, users)
     }
@@ -32,9 +33,14 @@ extension ParsedMachine {
   }
 
   private func checkResources(_ host: HostFacts) throws(MachineFileError) {
-    let isKVMWanted = machine.accelerator == .kvm || machine.accelerator == .auto
+    if machine.cpuModel != .host, machine.accelerator != .soft {
+      throw error(
+        "machine.cpu-model", "this is a model of the software CPU",
+        remedy: "accepted: host, or accelerator = \"soft\" with it")
+    }
+    let isKVMWanted = machine.accelerator == .kvm
     if isKVMWanted {
-      let others = "other accelerators are not in this version"
+      let others = "or take another accelerator: auto, soft"
       switch host.kvm {
       case .usable: break
       case .missing:
@@ -100,6 +106,7 @@ extension ParsedMachine {
     _ drive: Machine.Drive, _ table: String, _ files: some FileInspector,
     _ users: inout [FileIdentity: ImageUse]
   ) throws(MachineFileError) {
+    guard !drive.isEmpty else { return }
     let key = table + ".image"
     let wanted = "the path of a \(drive.format.rawValue) image"
     let status = try checkReadable(

@@ -22,6 +22,31 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case pause = 206
   /// Let them go on.
   case resume = 207
+  /// Take the disc out of a drive, or put in the one whose descriptor comes along
+  /// (`MediumRequest`).
+  case medium = 208
+  /// Press the power button.
+  case powerButton = 209
+  /// From now on this client is sent ``event`` messages.
+  case subscribe = 220
+  /// Something has happened (``EventMessage``); from the core, without a reply.
+  case event = 221
+  /// A vCPU's registers (``VCPURequest``, ``VCPUReply``).
+  case vcpu = 222
+  /// Change a vCPU's general registers (``VCPUReply``).
+  case setVCPU = 223
+  /// Bytes of guest memory (``MemoryRequest``, ``MemoryBytes``).
+  case readMemory = 224
+  /// Change them (``MemoryBytes``).
+  case writeMemory = 225
+  /// The PCI functions (``FunctionsReply``).
+  case functions = 227
+  /// What answers where (``AddressMapReply``).
+  case addressMap = 228
+  /// Send every vCPU an NMI.
+  case nmi = 229
+  /// What a debugger wants of the vCPUs (``DebugRequest``).
+  case debug = 230
 }
 
 /// Names one device of the machine.

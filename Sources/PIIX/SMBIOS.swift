@@ -22,7 +22,7 @@ struct SMBIOS {
   init(_ configuration: PCTables.Configuration) {
     let total = configuration.memoryBelow4G &+ configuration.memoryAbove4G
     addIdentity(configuration)
-    for cpu in 0..<max(1, configuration.cpuCount) { addProcessor(cpu) }
+    addProcessor(cores: UInt8(clamping: max(1, configuration.cpuCount)))
     addMemory(configuration, total: total)
     // 32: system boot information, no errors. 127: the end.
     add(32, 0x2000, [UInt8](repeating: 0, count: 7), [])
@@ -49,17 +49,16 @@ struct SMBIOS {
       [Self.vendor, Self.version])
   }
 
-  private mutating func addProcessor(_ index: Int) {
-    // 4: central processor, family other, enabled, upgrade other, one core.
+  private mutating func addProcessor(cores: UInt8) {
+    // 4: central processor, family other, enabled, upgrade other; the vCPUs are its cores, as
+    // CPUID has it.
     var fields: [UInt8] = [1, 3, 0x01, 2] + [UInt8](repeating: 0, count: 8) + [3, 0]
     fields += littleEndianBytes(UInt16(0)) + littleEndianBytes(UInt16(2000))
     fields += littleEndianBytes(UInt16(2000)) + [0x41, 0x01]
     fields += [UInt8](repeating: 0xFF, count: 6)  // no cache structures
-    fields += [0, 0, 0, 1, 1, 1] + littleEndianBytes(UInt16(0x04))  // 64-bit capable
+    fields += [0, 0, 0, cores, cores, cores] + littleEndianBytes(UInt16(0x04))  // 64-bit capable
     fields += littleEndianBytes(UInt16(0x01))
-    add(
-      4, 0x0400 &+ UInt16(truncatingIfNeeded: index), fields,
-      ["CPU \(index)", Self.vendor, Self.version])
+    add(4, 0x0400, fields, ["CPU 0", Self.vendor, Self.version])
   }
 
   private mutating func addMemory(_ configuration: PCTables.Configuration, total: UInt64) {

@@ -199,9 +199,10 @@ public struct I8042: DeviceState, Sendable {
 
   private mutating func reply(_ byte: UInt8) { replies.push(byte) }
 
-  /// Bit 0 not in reset, 1 A20, 4 and 5 the interrupts, 6 and 7 the keyboard's clock, data.
+  /// Bit 0 not in reset, 1 A20, 2 and 3 the mouse's data and clock, 4 and 5 the interrupts, 6 and 7
+  /// the keyboard's clock and data.
   private var outputPort: UInt8 {
-    0xC1 | (isA20Enabled ? 0x02 : 0) | (keyboardInterrupt ? 0x10 : 0)
+    0xCD | (isA20Enabled ? 0x02 : 0) | (keyboardInterrupt ? 0x10 : 0)
       | (mouseInterrupt ? 0x20 : 0)
   }
 

@@ -67,6 +67,12 @@ public struct ProcessAudit: Sendable, Equatable {
   public var mounts: [MountEntry]
   /// Hard limits by the names of /proc/PID/limits; unlimited is `UInt64.max`.
   public var limits: [String: UInt64]
+  /// Entries of its root directory; `nil` when that can't be read.
+  public var rootEntries: Int?
+  /// How many filters each thread has.
+  public var threadFilters: [Int] = []
+  /// The lines of /proc/PID/cgroup.
+  public var cgroups: [String] = []
 
   /// Reads everything about a process.
   ///
@@ -91,6 +97,38 @@ public struct ProcessAudit: Sendable, Equatable {
     areas = try text("maps").split(separator: "\n").compactMap { MemoryArea(String($0)) }
     mounts = try text("mountinfo").split(separator: "\n").compactMap { MountEntry(String($0)) }
     limits = Self.limits(try text("limits"))
+    rootEntries = (try? Descriptor.entries(of: "\(path)/root"))?.count
+    for thread in (try? Descriptor.entries(of: "\(path)/task")) ?? [] {
+      // One that has ended meanwhile has no filter to look at.
+      guard let text = try? text("task/\(thread)/status") else { continue }
+      threadFilters.append(ProcessStatus(text).seccompFilters)
+    }
+    cgroups = ((try? text("cgroup")) ?? "").split(separator: "\n").map(String.init).sorted()
+  }
+
+  /// The children of a process, by rising process id.
+  public static func children(of pid: Int32) throws(SystemError) -> [Int32] {
+    var result: [Int32] = []
+    for entry in try Descriptor.entries(of: "/proc") {
+      guard let child = Int32(entry),
+        let file = try? Descriptor.open("/proc/\(child)/stat", O_RDONLY),
+        let bytes = try? file.readToEnd()
+      else { continue }
+      // The name in parentheses may hold anything: what follows is behind the last one.
+      let text = String(decoding: bytes, as: UTF8.self)
+      guard let close = text.lastIndex(of: ")") else { continue }
+      let words = text[text.index(after: close)...].split(separator: " ")
+      if words.count > 1, Int32(words[1]) == pid, words[0] != "Z" { result.append(child) }
+    }
+    return result.sorted()
+  }
+
+  /// The name of the file that a process runs.
+  public static func executableName(_ pid: Int32) throws(SystemError) -> String {
+    let path = try Descriptor.open("/proc/\(pid)", O_RDONLY | O_DIRECTORY).link("exe")
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    // A program that was replaced meanwhile.
+    return name.hasSuffix(" (deleted)") ? String(name.dropLast(10)) : name
   }
 
   /// Whether any memory is writable and executable at once.

@@ -21,6 +21,7 @@ public struct ProcessStatus: Sendable, Equatable {
   /// Real, effective, saved and file system user id, as the reader's namespace sees them.
   public var users: [UInt32] = []
   public var groups: [UInt32] = []
+  public var supplementaryGroups: Set<UInt32> = []
   public var capabilities = Capabilities()
   public var noNewPrivileges = false
   /// 0 no filter, 1 strict mode, 2 filters.
@@ -39,6 +40,7 @@ public struct ProcessStatus: Sendable, Equatable {
       case "Threads": threads = Int(first) ?? 0
       case "Uid": users = words.compactMap { UInt32($0) }
       case "Gid": groups = words.compactMap { UInt32($0) }
+      case "Groups": supplementaryGroups = Set(words.compactMap { UInt32($0) })
       case "CapInh": capabilities.inheritable = mask
       case "CapPrm": capabilities.permitted = mask
       case "CapEff": capabilities.effective = mask

@@ -213,6 +213,25 @@ public struct Sandbox: ~Copyable {
     return report
   }
 
+  /// Puts the narrower filter of a process that serves on every thread.
+  ///
+  /// For a profile with one stage alone nothing changes.
+  public static func narrow(_ profile: SandboxProfile, _ level: IsolationLevel)
+    throws(SandboxError)
+  {
+    guard profile.setup != nil else { return }
+    // Hashing takes its seed from the kernel at its first use.
+    _ = Set([profile.name]).contains("")
+    do throws(SystemError) {
+      try profile.makeSteadyFilter().load(allThreads: true)
+    } catch {
+      guard level == .relaxed else {
+        throw .layerMissing(
+          .seccomp, reason: error.description, remedy: SandboxLayer.seccomp.remedy)
+      }
+    }
+  }
+
   /// The last step: only `read` on a descriptor that was opened at the beginning.
   private mutating func readStatus() throws(SandboxError) {
     let text: [UInt8]

@@ -18,6 +18,8 @@ public struct SyscallRule: Sendable, Hashable {
   /// Why the process needs it.
   public var reason: String
   public var answer: Answer
+  /// Whether a machine may run for long without it: an error path, or another host's way.
+  public var isSeldom = false
 
   public init(
     _ call: String, _ conditions: [SystemCallFilter.Condition] = [], _ reason: String,
@@ -48,31 +50,70 @@ public struct SandboxProfile: Sendable {
     public var fileSize: UInt64? = 0
     /// The address space in bytes.
     public var addressSpace: UInt64?
+    /// By a control group, where one can be had: memory in bytes, with the files' pages.
+    public var memory: UInt64?
+    /// By a control group: processes and threads.
+    public var tasks: UInt64?
+    /// By a control group: the share of CPU and I/O, 100 being usual.
+    public var weight: UInt64? = 100
 
     public init() {}
   }
 
   /// The name in messages and in the report.
   public var name: String
+  /// What the process does for as long as it lives.
   public var rules: [SyscallRule]
+  /// What it does besides until it serves; `nil` for a process that has one stage alone.
+  ///
+  /// With it the process loads a second, narrower filter (``Sandbox/narrow(_:_:)``) before the
+  /// guest can reach it.
+  public var setup: [SyscallRule]?
   public var namespaces: Namespaces = .all
   public var limits = Limits()
   public var threads = Threads.beforeSeal
+  /// Whether it runs code that it has made itself, out of memory that it maps for that.
+  public var translates = false
+  /// The descriptors that the process holds when it serves.
+  public var holdings: [Holding] = []
 
-  public init(_ name: String, _ rules: [SyscallRule]) {
+  public init(_ name: String, _ rules: [SyscallRule], setup: [SyscallRule]? = nil) {
     self.name = name
     self.rules = rules
+    self.setup = setup
   }
 
-  /// Returns every rule that goes into the filter.
+  /// Returns every rule that goes into the first filter.
   public var allRules: [SyscallRule] {
-    Self.runtime + (threads == .later ? Self.threadStart : []) + rules
+    Self.runtime + Self.start + (threads == .later ? Self.threadStart : []) + rules
+      + (setup.map { Self.narrowing + $0 } ?? [])
   }
 
-  /// Builds the filter without putting it in force.
-  func makeFilter() throws(SystemError) -> SystemCallFilter {
+  /// Returns the rules that hold once the process serves.
+  public var steadyRules: [SyscallRule] { setup == nil ? allRules : Self.runtime + rules }
+
+  /// The names of the calls that are made once the process serves.
+  public var steadyCalls: Set<String> {
+    Set(steadyRules.filter { $0.answer == .allow }.map(\.call))
+  }
+
+  /// The filters that are in force in the end, the oldest first.
+  public func makeFilters() throws(SystemError) -> [SystemCallFilter] {
+    let first = try Self.makeFilter(allRules)
+    return setup == nil ? [first] : [first, try Self.makeFilter(steadyRules)]
+  }
+
+  /// Builds the first filter without putting it in force.
+  func makeFilter() throws(SystemError) -> SystemCallFilter { try Self.makeFilter(allRules) }
+
+  /// Builds the filter of the steady state without putting it in force.
+  func makeSteadyFilter() throws(SystemError) -> SystemCallFilter {
+    try Self.makeFilter(steadyRules)
+  }
+
+  private static func makeFilter(_ rules: [SyscallRule]) throws(SystemError) -> SystemCallFilter {
     let filter = try SystemCallFilter()
-    for rule in allRules {
+    for rule in rules {
       switch rule.answer {
       case .allow: try filter.allow(rule.call, rule.conditions)
       case .refuse(let number): try filter.refuse(rule.call, with: number)
@@ -90,30 +131,31 @@ extension SandboxProfile {
   ///
   /// No rule makes memory executable, and none opens, executes or signals anything.
   public static let runtime: [SyscallRule] = [
-    SyscallRule("brk", "malloc"),
-    SyscallRule("mmap", [noExecution], "malloc, stacks and shared pages; never executable"),
-    SyscallRule("munmap", "free"),
-    SyscallRule("mremap", "realloc of large blocks; keeps the protection"),
-    SyscallRule("mprotect", [noExecution], "growing malloc's arenas; never executable"),
-    SyscallRule("madvise", "malloc gives pages back"),
+    .seldom("brk", "malloc, when it needs more than it has"),
+    .seldom("mmap", [noExecution], "malloc of large blocks, granted memory; never executable"),
+    .seldom("munmap", "free of large blocks"),
+    .seldom("mremap", "realloc of large blocks; keeps the protection"),
     SyscallRule("futex", "locks, and waiting for other threads and processes"),
-    SyscallRule("gettid", "the owner of a Mutex"),
-    SyscallRule("getrandom", "the seed of Swift's hashing, malloc's tags"),
-    SyscallRule("rt_sigprocmask", "the end of a thread, abort"),
-    SyscallRule("rt_sigreturn", "the return from a signal handler"),
-    SyscallRule("restart_syscall", "a wait goes on after SIGSTOP and SIGCONT"),
-    SyscallRule("clock_gettime", "clocks, where the vDSO has none"),
-    SyscallRule("clock_nanosleep", "short sleeps"),
-    SyscallRule("nanosleep", "short sleeps"),
+    .seldom("gettid", "the owner of a Mutex, at a thread's first lock that another one holds"),
+    .seldom("restart_syscall", "a wait goes on after SIGSTOP and SIGCONT, or a tracer's stop"),
+    .seldom("clock_gettime", "clocks, on hosts where the vDSO has none"),
     SyscallRule("read", "events, and the isolation report after the filter is in force"),
-    SyscallRule("close", "giving up descriptors"),
+    .seldom("close", "giving up descriptors that came with a message"),
     SyscallRule(
       "write", [.equals(argument: 0, 2)], "messages to the log, the runtime's last words"),
-    SyscallRule("set_robust_list", "a thread started before the filter finishes its start"),
-    SyscallRule("rseq", "a thread started before the filter finishes its start"),
-    SyscallRule("prctl", [.equals(argument: 0, 15 /* PR_SET_NAME */)], "a thread names itself"),
-    SyscallRule("exit", "the end of a thread"),
     SyscallRule("exit_group", "the end of the process"),
+  ]
+
+  /// What they do besides, in a process that is starting.
+  static let start: [SyscallRule] = [
+    .seldom("getrandom", "the seed of Swift's hashing, if nothing was hashed before")
+  ]
+
+  /// What loading the second filter takes.
+  static let narrowing: [SyscallRule] = [
+    SyscallRule(
+      "seccomp", [.equals(argument: 0, 1 /* SECCOMP_SET_MODE_FILTER */)],
+      "one more filter, which can only take away")
   ]
 
   /// What starting a thread takes beyond ``runtime``.
@@ -127,10 +169,26 @@ extension SandboxProfile {
     SyscallRule(
       "clone", [.masked(argument: 0, mask: .max, 0x3D_0F00)],
       "threads of this process, with the C library's flags and no namespace"),
+    SyscallRule("mprotect", [noExecution], "the guard below a thread's stack"),
+    SyscallRule("set_robust_list", "a thread's start"),
+    SyscallRule("rseq", "a thread's start"),
+    SyscallRule("sched_yield", "waiting until a new thread runs"),
+    SyscallRule("prctl", [.equals(argument: 0, 15 /* PR_SET_NAME */)], "a thread names itself"),
   ]
 }
 
 extension SyscallRule {
+  /// A call that most machines never make; the reason says when one does.
+  static func seldom(
+    _ call: String, _ conditions: [SystemCallFilter.Condition], _ reason: String
+  ) -> SyscallRule {
+    var rule = SyscallRule(call, conditions, reason)
+    rule.isSeldom = true
+    return rule
+  }
+
+  static func seldom(_ call: String, _ reason: String) -> SyscallRule { seldom(call, [], reason) }
+
   init(_ call: String, _ reason: String, answer: Answer = .allow) {
     self.init(call, [], reason, answer: answer)
   }

@@ -9,12 +9,27 @@ internal import Sandbox
 enum Role: Hashable, Sendable {
   case core
   case device(Machine.DeviceName)
+  /// Who speaks QMP, the human monitor's language and gdb's.
+  case monitor
 
   /// The executable's name, which is also the prefix of its log lines.
   var executable: String {
     switch self {
     case .core: "vmcore"
     case .device(let name): "vmdev-\(name.rawValue)"
+    case .monitor: "vmmonitor"
+    }
+  }
+
+  /// What it may have; the limits are the same for both kinds of core.
+  var profile: SandboxProfile {
+    switch self {
+    case .core: .core
+    case .device(.piix): .piix
+    case .device(.ide): .ide
+    case .device(.serial): .serial
+    case .device(.vga): .vga
+    case .monitor: .monitor
     }
   }
 
@@ -24,10 +39,16 @@ enum Role: Hashable, Sendable {
     case .core: 0
     case .device(let name):
       UInt32(Machine.DeviceName.allCases.firstIndex(of: name) ?? 0) + 1
+    case .monitor: 8
     }
   }
 
-  static let all: [Role] = [.core] + Machine.DeviceName.allCases.map(Role.device)
+  static let all: [Role] = [.core] + Machine.DeviceName.allCases.map(Role.device) + [.monitor]
+
+  /// Those that a machine has.
+  static func all(of machine: Machine) -> [Role] {
+    machine.monitor.served.isEmpty ? all.filter { $0 != .monitor } : all
+  }
 }
 
 /// A child that runs, with the launcher's ends of what connects it.
@@ -38,6 +59,8 @@ final class Child {
   let started: UInt64
   /// Whether it has said that it is locked down.
   var hasReported = false
+  /// How many files it has had made.
+  var outputCount = 0
   /// How many backing files it has asked for, for each drive.
   var backingCounts: [Int: Int] = [:]
   var isChannelOpen = true
@@ -91,11 +114,13 @@ struct Starter {
   /// The first of 16 user ids that belong to this machine.
   let firstUser: UInt32
   var namespaces = Namespaces.all
+  /// Where the children's memory, CPU time and I/O are limited.
+  let cgroups = MachineCgroups()
   private let null: Descriptor
 
-  init(_ executables: Executables) throws(LaunchError) {
+  init(_ executables: Executables, for machine: Machine) throws(LaunchError) {
     var paths: [Role: String] = [:]
-    for role in Role.all { paths[role] = try executables.path(role.executable) }
+    for role in Role.all(of: machine) { paths[role] = try executables.path(role.executable) }
     self.paths = paths
     do throws(SystemError) {
       environment = try Sandbox.environment()
@@ -127,6 +152,8 @@ struct Starter {
         descriptors: [(null, 0), (log.writing, 1), (log.writing, 2), (pair.1.descriptor, 3)],
         namespaces: namespaces,
         identity: .automatic(base: firstUser, number: role.number))
+      // While it waits: its namespace of control groups then begins at its own.
+      cgroups.add(one.id, as: role.executable, role.profile.limits)
       try one.release()
       prepared = one
     } catch {

@@ -3,7 +3,8 @@
 public import LinuxSystem
 public import MachineFile
 
-/// The listening socket of a machine's control, which vmctl connects to.
+/// A listening socket of a machine: that of its control, which vmctl connects to, or a stream
+/// that vmmonitor serves.
 public struct ControlSocket: Sendable {
   /// The socket's path.
   public let path: String
@@ -19,7 +20,8 @@ public struct ControlSocket: Sendable {
   ///
   /// - Throws: an error with code 1 that names the machine when it is running already.
   public init(
-    _ path: String, machine: String, isOwnFolder: Bool, janitor: Janitor? = nil
+    _ path: String, machine: String, isOwnFolder: Bool, isStream: Bool = false,
+    janitor: Janitor? = nil
   ) throws(LaunchError) {
     self.path = path
     let folder = BackingFiles.folder(of: path)
@@ -35,7 +37,10 @@ public struct ControlSocket: Sendable {
       case .foreign: throw SystemError("", Self.foreignNumber)
       }
       try janitor?.expect(socketAt: path)
-      socket = try PacketSocket.listen(path)
+      // A stream is listened at by another process, and is only a descriptor here.
+      socket =
+        isStream
+        ? PacketSocket(try StreamListener.listen(path).descriptor) : try PacketSocket.listen(path)
       do throws(SystemError) {
         file = try Files.open(path, [.placeOnly, .noLink])
         try janitor?.keep(socketAt: path, file)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import LinuxSystem
+public import MachineFile
 
 /// Where the other executables are: beside the launcher's own, or in ../libexec/bulkhead.
 public struct Executables: Sendable {
@@ -29,8 +30,8 @@ public struct Executables: Sendable {
 }
 
 extension Executables {
-  /// Checks that every executable of a machine is there.
-  public func checkAll() throws(LaunchError) {
-    for role in Role.all { _ = try path(role.executable) }
+  /// Checks that every executable that a machine needs is there.
+  public func checkAll(of machine: Machine) throws(LaunchError) {
+    for role in Role.all(of: machine) { _ = try path(role.executable) }
   }
 }

@@ -64,6 +64,7 @@ extension ParsedMachine {
       try validate(against: host.facts, files: HostFileInspector(imageLockProbe: Self.isInUse))
       _ = try openFirmware(host)
       _ = try openVGABIOS(host)
+      _ = try openBoot(host)
     } catch {
       throw LaunchError("\(error)")
     }

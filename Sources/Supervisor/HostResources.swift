@@ -6,11 +6,13 @@ public import MachineFile
 
 /// Everything of the host that a machine uses, opened before the first process starts.
 public struct HostResources: Sendable {
-  public let kvm: Descriptor
+  public let kvm: Descriptor?
   public let firmware: Descriptor
   public let vgaBIOS: Descriptor
-  /// One image for each drive, in the machine's order, locked.
-  public let images: [Descriptor]
+  /// What a kernel is started directly with.
+  public let boot: BootFiles?
+  /// One image for each drive, in the machine's order, locked; none where a CD-ROM drive is empty.
+  public internal(set) var images: [Descriptor?]
   /// The rules about backing files, for each drive.
   public let backings: [BackingFiles]
   /// The serial ports' back ends, COM1 first.
@@ -19,6 +21,8 @@ public struct HostResources: Sendable {
   /// One for each device, in ``Machine/DeviceName``'s order.
   public let statePages: [Descriptor]
   public let control: ControlSocket
+  /// The sockets of QMP, the human monitor and gdb, as far as there are any.
+  public let monitor: [ControlSocket]
   /// The wall clock when the machine started, in seconds since 1970.
   public let unixSeconds: Int64
 
@@ -37,15 +41,16 @@ public struct HostResources: Sendable {
   ) throws(LaunchError) {
     try parsed.check(host)
     let machine = parsed.machine
-    guard let device = host.kvm else { throw LaunchError("there is no usable /dev/kvm") }
-    kvm = device
+    kvm = host.kvm
     do throws(MachineFileError) {
       firmware = try parsed.openFirmware(host)
       vgaBIOS = try parsed.openVGABIOS(host)
-      var images: [Descriptor] = []
+      boot = try parsed.openBoot(host)
+      var images: [Descriptor?] = []
       var backings: [BackingFiles] = []
       for (index, drive) in machine.drives.enumerated() {
-        images.append(try parsed.openImage(drive, "drive[\(index)].image"))
+        images.append(
+          drive.isEmpty ? nil : try parsed.openImage(drive, "drive[\(index)].image"))
         backings.append(try parsed.openBackings(drive, "drive[\(index)].backing"))
       }
       self.images = images
@@ -59,6 +64,17 @@ public struct HostResources: Sendable {
     control = try ControlSocket(
       machine.controlPath(inRuntimeFolder: RuntimeFolder.path), machine: machine.name,
       isOwnFolder: machine.monitor.control == nil, janitor: janitor)
+    var sockets: [ControlSocket] = []
+    do throws(LaunchError) {
+      for (_, path) in machine.monitor.served {
+        sockets.append(
+          try ControlSocket(path, machine: machine.name, isOwnFolder: false, isStream: true))
+      }
+    } catch {
+      for socket in sockets + [control] { socket.remove() }
+      throw error
+    }
+    monitor = sockets
     do throws(MachineFileError) {
       var serial: [OpenedBackend] = []
       for (index, backend) in machine.serial.enumerated() {
@@ -73,10 +89,15 @@ public struct HostResources: Sendable {
         }
       statePages = try parsed.makeStatePages()
     } catch {
-      control.remove()
+      for socket in sockets + [control] { socket.remove() }
       throw LaunchError("\(error)")
     }
     unixSeconds = HostClock.unixSeconds()
+  }
+
+  /// Removes the files of every socket.
+  public func removeSockets() {
+    for socket in monitor + [control] { socket.remove() }
   }
 }
 

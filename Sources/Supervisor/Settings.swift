@@ -23,13 +23,33 @@ struct ChildSetup {
         deadline: machine.devices[name].deadline,
         stateByteCount: UInt32(HostResources.stateByteCount(name)))
     }
+    let kvm = machine.accelerator == .soft ? nil : resources.kvm
     let settings = CoreSettings(
-      common: common(machine), memoryByteCount: machine.memory.byteCount,
-      cpus: UInt16(machine.cpus), exitPort: exitPort(machine), hasControl: true,
+      common: common(machine), accelerator: accelerator(machine),
+      cpuModel: cpuModel(machine), hasKVM: kvm != nil,
+      memoryByteCount: machine.memory.byteCount, cpus: UInt16(machine.cpus),
+      exitPort: exitPort(machine), hasControl: true,
       devices: devices)
-    var descriptors = [resources.kvm, resources.firmware, resources.control.socket.descriptor]
+    var descriptors = kvm.map { [$0] } ?? []
+    descriptors += [resources.firmware, resources.control.socket.descriptor]
     for (page, channel) in zip(resources.statePages, channels) { descriptors += [page, channel] }
     return ChildSetup(settings: settings.wireBytes, descriptors: descriptors)
+  }
+
+  private static func accelerator(_ machine: Machine) -> CoreSettings.Accelerator {
+    switch machine.accelerator {
+    case .kvm: .kvm
+    case .soft: .soft
+    default: .auto
+    }
+  }
+
+  private static func cpuModel(_ machine: Machine) -> String {
+    switch machine.cpuModel {
+    case .host: "host"
+    case .base: "base"
+    case .named(let name): name
+    }
   }
 
   /// A device's, with its end of the channel to the core.
@@ -48,6 +68,37 @@ struct ChildSetup {
     return setup
   }
 
+  /// The monitor's, with its end of the channel to the core.
+  static func monitor(
+    _ machine: Machine, _ resources: HostResources, channel: Descriptor
+  ) -> ChildSetup {
+    let sockets = machine.monitor
+    let settings = MonitorSettings(
+      common: common(machine), hasQMP: sockets.qmp != nil, hasHMP: sockets.hmp != nil,
+      hasGDB: sockets.gdb != nil,
+      drives: machine.drives.map {
+        MonitorSettings.Drive(
+          slot: place($0.slot), isCDROM: $0.media == .cdrom, isReadOnly: $0.isReadOnly,
+          format: $0.format.rawValue, image: $0.image)
+      },
+      ports: machine.serial.enumerated().map { index, backend in
+        MonitorSettings.Port(backend: text(backend, resources.serial[index]))
+      })
+    return ChildSetup(
+      settings: settings.wireBytes,
+      descriptors: [channel] + resources.monitor.map { $0.socket.descriptor })
+  }
+
+  private static func text(_ backend: Machine.Backend, _ opened: OpenedBackend) -> String {
+    switch backend {
+    case .stdio: "stdio"
+    case .pty: "pty:" + (opened.terminal?.path ?? "")
+    case .file(let path): "file:" + path
+    case .unix(let path): "unix:" + path
+    case .null: "null"
+    }
+  }
+
   private static func common(_ machine: Machine) -> CommonSettings {
     CommonSettings(machine: machine.name, isStrict: machine.isolation == .strict)
   }
@@ -64,7 +115,7 @@ struct ChildSetup {
     }
   }
 
-  private static func place(_ slot: Machine.Drive.Slot) -> UInt8 {
+  static func place(_ slot: Machine.Drive.Slot) -> UInt8 {
     switch slot {
     case .ide00: 0
     case .ide01: 1
@@ -84,21 +135,39 @@ struct ChildSetup {
       bootOrder: machine.boot.order.map { $0 == .disk ? "c" : "d" }.joined(),
       hasBootMenu: machine.boot.menu, drives: drives,
       serialPorts: UInt8(machine.serial.count), exitPort: exitPort(machine),
-      hasDebugConsole: resources.debugConsole != nil, unixSeconds: resources.unixSeconds)
-    let console = resources.debugConsole.map { [$0.output] } ?? []
-    return ChildSetup(settings: settings.wireBytes, descriptors: console)
+      hasDebugConsole: resources.debugConsole != nil, unixSeconds: resources.unixSeconds,
+      hasKernel: resources.boot != nil, hasInitrd: resources.boot?.initrd != nil,
+      commandLine: machine.boot.commandLine ?? "")
+    var descriptors = resources.debugConsole.map { [$0.output] } ?? []
+    if let boot = resources.boot {
+      descriptors += [boot.loader, boot.kernel]
+      if let initrd = boot.initrd { descriptors.append(initrd) }
+    }
+    return ChildSetup(settings: settings.wireBytes, descriptors: descriptors)
   }
 
   private static func ide(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
-    let drives = machine.drives.map { drive in
+    let drives = zip(machine.drives, resources.images).map { drive, image in
       IDESettings.Drive(
         slot: place(drive.slot), format: drive.format == .raw ? .raw : .qcow2,
-        isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly,
+        isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly, hasMedium: image != nil,
+        onReadError: onError(drive.onReadError), onWriteError: onError(drive.onWriteError),
         serial: "BH0000\(place(drive.slot) + 1)")
     }
     return ChildSetup(
       settings: IDESettings(common: common(machine), drives: drives).wireBytes,
-      descriptors: resources.images)
+      descriptors: resources.images.compactMap { $0 })
+  }
+
+  private static func onError(
+    _ policy: Machine.Drive.ErrorPolicy
+  ) -> IDESettings.Drive.ErrorPolicy {
+    switch policy {
+    case .report: .report
+    case .ignore: .ignore
+    case .enospc: .holdWhenFull
+    case .stop: .hold
+    }
   }
 
   private static func serial(_ machine: Machine, _ resources: HostResources) -> ChildSetup {

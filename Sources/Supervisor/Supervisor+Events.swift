@@ -100,6 +100,9 @@ extension Supervisor {
         switch child.role {
         case .core: end(2, "vmcore: \(reason)")
         case .device(let name): recover(name, .protocolBroken, reason)
+        case .monitor:
+          say("vmmonitor: \(reason)")
+          try? child.process.kill()
         }
       }
     }
@@ -116,8 +119,12 @@ extension Supervisor {
       case (.report, _): try take(report: try packet.decode(), from: child)
       case (.ended, .core): take(ended: try packet.decode())
       case (.fault, .core): try take(fault: try packet.decode())
+      case (.medium, .core): try take(medium: try packet.decode(), packet.descriptors)
       case (.openBacking, .device(.ide)):
         try openBacking(try packet.decode(), packet.header, child)
+      case (.openOutput, .monitor):
+        try openOutput(try packet.decode(), packet.header, child)
+      case (.threads, .monitor): answerThreads(packet.header, child)
       default: throw ProtocolError("request \(packet.header.request) is not for the launcher")
       }
     } catch {
@@ -168,6 +175,21 @@ extension Supervisor {
       }
       recover(name, fault.kind, reason)
     }
+  }
+
+  /// Remembers a drive's new disc for the next process of vmdev-ide.
+  private func take(
+    medium: MediumMessage, _ descriptors: [Descriptor]
+  ) throws(ProtocolError) {
+    guard descriptors.count == (medium.isPresent ? 1 : 0),
+      let index = machine.drives.firstIndex(where: {
+        ChildSetup.place($0.slot) == medium.slot && $0.media == .cdrom
+      })
+    else { throw ProtocolError("a disc that belongs to no drive") }
+    resources.images[index] = descriptors.first
+    say(
+      "\(machine.drives[index].slot.rawValue): "
+        + (medium.isPresent ? "another disc is in the drive" : "the disc was taken out"))
   }
 
   private func openBacking(

@@ -32,6 +32,7 @@ extension Supervisor {
     switch child.role {
     case .core: end(2, "vmcore \(Self.reason(child, status))")
     case .device(let name): deviceEnded(name, child, status)
+    case .monitor: monitorEnded(child, status)
     }
   }
 
@@ -109,7 +110,7 @@ extension Supervisor {
       guard let started else { throw LaunchError("\(title) did not start", code: 2) }
       children.append(started)
       try setUp(started, ChildSetup.device(name, machine, resources, channel: deviceEnd))
-      try attach(name, coreEnd)
+      try attach(name.rawValue, coreEnd)
     } catch {
       if !isCoreGone() { end(2, "\(title) could not be started anew: \(error.message)") }
     }
@@ -128,12 +129,33 @@ extension Supervisor {
     return true
   }
 
-  private func attach(_ name: Machine.DeviceName, _ channel: Descriptor) throws(LaunchError) {
+  /// Starts the monitor's process anew: its clients have to connect again, the guest sees nothing.
+  private func monitorEnded(_ child: Child, _ status: ChildProcess.Status) {
+    let reason = Self.reason(child, status)
+    // Its first start failed: another one would, too.
+    guard child.hasReported else { return end(2, "vmmonitor \(reason)") }
+    guard monitorBudget.take(at: HostClock.monotonic()) else {
+      say("vmmonitor \(reason), again and again; the machine goes on without it")
+      return
+    }
+    say("vmmonitor: \(reason); starting it anew")
+    do throws(LaunchError) {
+      var started: Child?
+      try starter.start([.monitor]) { started = $0 }
+      guard let started else { return }
+      children.append(started)
+      try setUp(monitor: started)
+    } catch {
+      if !isCoreGone() { say("vmmonitor could not be started anew: \(error.message)") }
+    }
+  }
+
+  func attach(_ role: String, _ channel: Descriptor) throws(LaunchError) {
     guard let core = child(.core) else { return }
     do throws(ChannelError) {
       try core.channel.send(
         LaunchRequest.attach.rawValue, sequence: 0,
-        payload: AttachMessage(role: name.rawValue).wireBytes, [channel], wait: false)
+        payload: AttachMessage(role: role).wireBytes, [channel], wait: false)
     } catch {
       throw LaunchError("vmcore does not take the new channel: \(error)", code: 2)
     }

@@ -11,12 +11,13 @@ internal import Sandbox
 /// thread. What the children say is hostile once the guest runs.
 public final class Supervisor {
   let machine: Machine
-  let resources: HostResources
+  var resources: HostResources
   let signals: Descriptor
   let janitor: Janitor?
   var starter: Starter
   var children: [Child] = []
   var budgets: [Machine.DeviceName: RestartBudget] = [:]
+  var monitorBudget = RestartBudget()
   /// Devices without a process until the operator wants one.
   var held: Set<Machine.DeviceName> = []
   /// Deaths that the launcher has dealt with, and until when the core may still complain of them.
@@ -70,12 +71,15 @@ public final class Supervisor {
     self.resources = resources
     self.signals = signals
     self.janitor = janitor
-    starter = try Starter(executables)
+    starter = try Starter(executables, for: machine)
   }
 
   /// Runs the machine to its end, and returns the exit code.
   public func run() -> Int32 {
     announce()
+    if let reason = starter.cgroups.missing {
+      say("no control group limits memory (\(reason)); the processes' own limits do")
+    }
     do throws(LaunchError) {
       try startMachine()
       while case .running = phase { turn() }
@@ -86,7 +90,8 @@ public final class Supervisor {
       result = result ?? Result(code: code, reason: error.message)
     }
     killAll()
-    resources.control.remove()
+    starter.cgroups.remove()
+    resources.removeSockets()
     terminal?.restore()
     let ended = result ?? Result(code: 2, reason: "the machine ended without a reason")
     if ended.code != 0 {
@@ -142,11 +147,12 @@ public final class Supervisor {
     if let core = child(.core) {
       try setUp(core, ChildSetup.core(machine, resources, channels: coreEnds))
     }
+    if let monitor = child(.monitor) { try setUp(monitor: monitor) }
   }
 
   private func startChildren() throws(LaunchError) {
     // They come last first; the core is to be the first in the list.
-    try starter.start(Role.all[...]) { children.insert($0, at: 0) }
+    try starter.start(Role.all(of: machine)[...]) { children.insert($0, at: 0) }
   }
 
   func pair() throws(LaunchError) -> (core: Descriptor, device: Descriptor) {
@@ -169,6 +175,13 @@ public final class Supervisor {
         throw LaunchError("\(child.role.executable): no setup: \(error)", code: 2)
       }
     }
+  }
+
+  /// Connects the monitor's process with the core, and hands it its sockets.
+  func setUp(monitor: Child) throws(LaunchError) {
+    let (coreEnd, ownEnd) = try pair()
+    try setUp(monitor, ChildSetup.monitor(machine, resources, channel: ownEnd))
+    try attach("monitor", coreEnd)
   }
 
   func child(_ role: Role) -> Child? { children.first { $0.role == role } }

@@ -10,6 +10,9 @@ internal import Sandbox
 @main
 struct Main {
   static func main() {
+    // Before the probe of KVM, whose thread would make an arena of its own: it would be used again,
+    // and grow by mprotect, which the filter does not allow.
+    Allocator.shareOneArena()
     _ = Processors.online
     let launcher = Channel(
       PacketSocket(Descriptor(owning: DeviceProcess.launcherDescriptor)))
@@ -39,7 +42,7 @@ struct Main {
       guard let descriptor = rest.popFirst() else { throw ProtocolError("no \(what)") }
       return descriptor
     }
-    let kvm = try next("/dev/kvm")
+    let kvm = settings.hasKVM ? try next("/dev/kvm") : nil
     let firmware = try next("firmware")
     let listener = settings.hasControl ? PacketSocket(try next("control socket")) : nil
     var pages: [Descriptor] = []
@@ -48,8 +51,11 @@ struct Main {
       pages.append(try next("state page of \(device.role)"))
       channels.append(try next("channel of \(device.role)"))
     }
-    let machine = try Machine(settings, kvm: kvm, firmware: firmware, statePages: pages)
-    Lockdown.enter(.core, settings.common, launcher: launcher) { () throws(SystemError) in
+    let choice = try AcceleratorChoice.make(settings, kvm: kvm)
+    if settings.accelerator == .auto { CoreLog.line("accelerator \(choice.text)") }
+    let machine = try Machine(settings, choice, firmware: firmware, statePages: pages)
+    let profile = choice.isSoft ? SandboxProfile.softCore : .core
+    Lockdown.enter(profile, settings.common, launcher: launcher) { () throws(SystemError) in
       try machine.startThreads()
     }
     for (device, channel) in zip(settings.devices, channels) {

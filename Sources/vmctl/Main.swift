@@ -20,7 +20,8 @@ struct VMCtl: ParsableCommand {
     version: "bulkhead 0.1.0",
     subcommands: [
       List.self, Status.self, Screendump.self, Stop.self, Reset.self, Pause.self, Resume.self,
-      Device.self, SendKey.self, TypeText.self,
+      PowerDown.self, Eject.self, Change.self, Device.self, SendKey.self, TypeText.self,
+      Isolation.self,
     ])
 
   /// Runs the work of a command; on an error writes one line and ends with exit code 1.
@@ -49,6 +50,16 @@ struct Stop: ParsableCommand {
 
   func run() {
     VMCtl.attempt { () throws(ControlClient.Failure) in try machine.connect().order(.stop) }
+  }
+}
+
+struct PowerDown: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "powerdown", abstract: "Press the power button: ask the guest to shut down.")
+  @OptionGroup var machine: MachineName
+
+  func run() {
+    VMCtl.attempt { () throws(ControlClient.Failure) in try machine.connect().order(.powerButton) }
   }
 }
 

@@ -8,7 +8,7 @@ import Synchronization
 final class Completions: Sendable {
   struct Completion: Sendable {
     var request: IDERequest
-    var result: IDEResult
+    var outcome: Drive.Outcome
   }
 
   private let queue = Mutex<[Completion]>([])
@@ -17,8 +17,8 @@ final class Completions: Sendable {
   /// Makes an empty queue; before the seccomp filter is loaded.
   init() throws(SystemError) { event = try EventFile.make() }
 
-  func add(_ request: IDERequest, _ result: IDEResult) {
-    queue.withLock { $0.append(Completion(request: request, result: result)) }
+  func add(_ request: IDERequest, _ outcome: Drive.Outcome) {
+    queue.withLock { $0.append(Completion(request: request, outcome: outcome)) }
     EventFile.signal(event)
   }
 

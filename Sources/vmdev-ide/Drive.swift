@@ -3,8 +3,11 @@
 import BlockImage
 import DeviceHost
 import IDE
+import ImageFiles
 import LinuxSystem
 import Synchronization
+
+typealias DriveImage = BlockImage<ImageFile, Inflater>
 
 /// A drive's image, used by one worker at a time.
 final class Drive: Sendable {
@@ -12,6 +15,15 @@ final class Drive: Sendable {
   let name: String
   let virtualSize: UInt64
   private let state: Mutex<DriveState>
+
+  /// How a request ended.
+  struct Outcome: Sendable {
+    var result: IDEResult
+    /// Why it failed, in words; empty when it did not.
+    var reason = ""
+    /// Whether it failed for want of space on the host.
+    var isFull = false
+  }
 
   /// The most bytes that one request moves.
   static let mostBytes = 512 << 10
@@ -23,8 +35,20 @@ final class Drive: Sendable {
   }
 
   /// Does a request; its data is in the bounce buffer from `start` on, or goes there.
-  func run(_ request: IDERequest, bounce: Mapping, at start: Int) -> IDEResult {
-    state.withLock { $0.run(request, bounce: bounce, at: start) }
+  ///
+  /// With `ignoringReadErrors` what cannot be read is zeroes.
+  func run(
+    _ request: IDERequest, bounce: Mapping, at start: Int, ignoringReadErrors: Bool
+  ) -> Outcome {
+    state.withLock { state in
+      state.failure = nil
+      state.ignoresReadErrors = ignoringReadErrors
+      let result = state.run(request, bounce: bounce, at: start)
+      guard result != .ok, let failure = state.failure else { return Outcome(result: result) }
+      var outcome = Outcome(result: result, reason: "\(name): \(failure.text)")
+      if case .storage(.noSpace) = failure.error { outcome.isFull = true }
+      return outcome
+    }
   }
 
   /// Makes everything written durable.
@@ -39,6 +63,9 @@ private struct DriveState: ~Copyable {
   var buffer = [UInt8](repeating: 0, count: pieceByteCount)
   /// How many errors went to the log.
   var reports = 0
+  var ignoresReadErrors = false
+  /// The last error.
+  var failure: (error: BlockImageError, text: String)?
 
   static let pieceByteCount = 128 << 10
   private static let mostReports = 100
@@ -65,9 +92,29 @@ private struct DriveState: ~Copyable {
     case .write(let sector, let count, let durable):
       let result = move(.write, sector, UInt64(count), size, bounce, start)
       return result == .ok && durable ? flush() : result
+    case .trim(let blocks): return trim(Int(blocks) * 512, bounce, start)
     case .flush: return flush()
     case .copyBuffer: return .ok
     }
+  }
+
+  /// Gives up the ranges of a list: 48 bits of address, 16 of a count of sectors, 0 for none.
+  private mutating func trim(_ byteCount: Int, _ bounce: Mapping, _ start: Int) -> IDEResult {
+    guard byteCount <= Drive.mostBytes else { return .failed(sector: 0) }
+    let list = bounce.bytes(at: start, count: byteCount)
+    for place in stride(from: 0, to: byteCount, by: 8) {
+      let entry = (0..<8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64(list[place + $1]) }
+      let sector = entry & 0xFFFF_FFFF_FFFF
+      let count = entry >> 48
+      guard count > 0 else { continue }
+      do throws(BlockImageError) {
+        try image.discard(at: sector * 512, count: count * 512)
+      } catch {
+        report(error, "trim at sector \(sector): \(error)")
+        return .failed(sector: sector)
+      }
+    }
+    return .ok
   }
 
   mutating func flush() -> IDEResult {
@@ -75,7 +122,7 @@ private struct DriveState: ~Copyable {
       try image.flush()
       return .ok
     } catch {
-      report("flush: \(error)")
+      report(error, "flush: \(error)")
       return .failed(sector: 0)
     }
   }
@@ -96,8 +143,16 @@ private struct DriveState: ~Copyable {
         try movePiece(direction, (sector + done) * size, Int(piece * size), bounce, place)
       } catch {
         let failed = firstFailure(direction, sector + done, piece, size, bounce, place)
-        report("\(direction.rawValue) at sector \(failed ?? sector + done): \(error)")
-        if let failed { return .failed(sector: failed) }
+        report(error, "\(direction.rawValue) at sector \(failed ?? sector + done): \(error)")
+        if let failed {
+          guard ignoresReadErrors, direction != .write else { return .failed(sector: failed) }
+          if direction == .read {
+            let hole = [UInt8](repeating: 0, count: Int(size))
+            bounce.copy(hole, to: start + Int((failed - sector) * size))
+          }
+          done = failed + 1 - sector
+          continue
+        }
       }
       done += piece
     }
@@ -134,7 +189,8 @@ private struct DriveState: ~Copyable {
     if direction == .read { bounce.copy(bytes, to: place) }
   }
 
-  private mutating func report(_ text: String) {
+  private mutating func report(_ error: BlockImageError, _ text: String) {
+    failure = (error, text)
     guard reports < Self.mostReports else { return }
     reports += 1
     Log.line("\(name): \(text)")

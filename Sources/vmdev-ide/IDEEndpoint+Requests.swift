@@ -40,7 +40,7 @@ extension IDEEndpoint {
 
   /// Starts what a channel waits for, unless its last request is still on the workers.
   mutating func start(_ channel: Int, _ services: HostServices) {
-    guard sides[channel].running == nil, let request = controller.request(channel: channel),
+    guard sides[channel].isIdle, let request = controller.request(channel: channel),
       let bounce = services.bounce
     else { return }
     let place = Self.bounceOffset(channel)
@@ -53,7 +53,7 @@ extension IDEEndpoint {
       end(request, .failed(sector: request.firstSector))
       return
     }
-    if case .write = request.kind {
+    if request.takesData {
       switch request.transfer {
       case .buffer(let range): bounce.copy(bytes(channel, range), to: place)
       case .window:
@@ -65,8 +65,10 @@ extension IDEEndpoint {
     sides[channel].running = request
     let completions = completions
     let watcher = services.watcher
+    let isIgnoring = policies[channel * 2 + request.drive & 3].onRead == .ignore
     workers.submit {
-      completions.add(request, drive.run(request, bounce: bounce, at: place))
+      completions.add(
+        request, drive.run(request, bounce: bounce, at: place, ignoringReadErrors: isIgnoring))
       watcher.notify(Self.finishedSource)
     }
   }
@@ -80,7 +82,7 @@ extension IDEEndpoint {
     guard controller.request(channel: channel) == request, let bounce = services.bounce else {
       return
     }
-    var result = completion.result
+    guard var result = judge(completion, services) else { return }
     if case .read = request.kind, result == .ok {
       switch request.transfer {
       case .buffer(let range):
@@ -94,6 +96,26 @@ extension IDEEndpoint {
     }
     end(request, result)
     keepBuffer(channel, services)
+  }
+
+  /// What the guest is told of a request's end; `nil` when it is held and done again later.
+  private mutating func judge(
+    _ completion: Completions.Completion, _ services: HostServices
+  ) -> IDEResult? {
+    let outcome = completion.outcome
+    guard outcome.result != .ok else { return .ok }
+    let request = completion.request
+    let policies = policies[request.channel & 1 << 1 | request.drive & 1]
+    let isWrite = request.takesData || request.kind == .flush
+    switch isWrite ? policies.onWrite : policies.onRead {
+    case .report: return outcome.result
+    case .ignore: return .ok
+    case .holdWhenFull where !outcome.isFull: return outcome.result
+    case .holdWhenFull, .hold:
+      sides[request.channel & 1].isHeld = true
+      services.hold(outcome.reason)
+      return nil
+    }
   }
 
   private mutating func end(_ request: IDERequest, _ result: IDEResult) {
@@ -127,11 +149,19 @@ extension IDEEndpoint {
 }
 
 extension IDERequest {
+  /// Whether data goes from the guest to the drive.
+  var takesData: Bool {
+    switch kind {
+    case .write, .trim: true
+    case .read, .verify, .flush, .copyBuffer: false
+    }
+  }
+
   /// The first sector, or 0 for what has none.
   var firstSector: UInt64 {
     switch kind {
     case .read(let sector, _), .verify(let sector, _), .write(let sector, _, _): sector
-    case .flush, .copyBuffer: 0
+    case .trim, .flush, .copyBuffer: 0
     }
   }
 
@@ -143,6 +173,7 @@ extension IDERequest {
     switch kind {
     case .read(_, let count), .verify(_, let count), .write(_, let count, _):
       bytes = UInt64(count) * UInt64(sectorSize)
+    case .trim(let blocks): bytes = UInt64(blocks) * UInt64(sectorSize)
     case .flush, .copyBuffer: bytes = 0
     }
     guard bytes <= UInt64(Drive.mostBytes) else { return false }

@@ -16,7 +16,9 @@ struct IDEEndpoint: DeviceEndpoint {
   /// What is in flight, and beside the model.
   var sides = [ChannelSide(), ChannelSide()]
 
-  let drives: [Drive?]
+  var drives: [Drive?]
+  /// What is done when the host fails a request, for each drive.
+  let policies: [ErrorPolicies]
   let workers: WorkerPool
   let completions: Completions
 
@@ -32,10 +34,13 @@ struct IDEEndpoint: DeviceEndpoint {
 
   /// Makes an endpoint with the images of ide0.0, ide0.1, ide1.0 and ide1.1.
   init(
-    controller: IDEController, drives: [Drive?], workers: WorkerPool, completions: Completions
+    controller: IDEController, drives: [Drive?],
+    policies: [ErrorPolicies] = Array(repeating: ErrorPolicies(), count: 4), workers: WorkerPool,
+    completions: Completions
   ) {
     self.controller = controller
     self.drives = drives
+    self.policies = policies
     self.workers = workers
     self.completions = completions
   }
@@ -163,7 +168,7 @@ struct IDEEndpoint: DeviceEndpoint {
       services.mirror(
         channel, UInt32(controller.alternateStatus(channel: channel)), withPosts: true)
       services.setLine(channel, controller.interrupt(channel: channel))
-      if sides[channel].running == nil, controller.request(channel: channel) != nil {
+      if sides[channel].isIdle, controller.request(channel: channel) != nil {
         // The vCPU is answered first; a copy from the guest takes a while.
         services.watcher.notify(Self.startSource)
       }
@@ -175,8 +180,15 @@ struct IDEEndpoint: DeviceEndpoint {
     controller.reset()
     for channel in 0..<2 {
       sides[channel].isWindowOpen = false
+      sides[channel].isHeld = false
       keepBuffer(channel, services)
     }
+  }
+
+  mutating func resume(_ services: HostServices) {
+    // What the host has failed is done again.
+    for channel in 0..<2 { sides[channel].isHeld = false }
+    services.watcher.notify(Self.startSource)
   }
 
   mutating func pause(_ services: HostServices) {
@@ -211,6 +223,12 @@ struct IDEEndpoint: DeviceEndpoint {
   }
 }
 
+/// What a drive does when the host fails a request.
+struct ErrorPolicies: Sendable {
+  var onRead = IDESettings.Drive.ErrorPolicy.report
+  var onWrite = IDESettings.Drive.ErrorPolicy.holdWhenFull
+}
+
 /// What the endpoint keeps for a channel beside the model.
 struct ChannelSide: DeviceState, Sendable {
   /// Which of the channel's two areas in the page holds its buffer.
@@ -219,6 +237,11 @@ struct ChannelSide: DeviceState, Sendable {
   var isWindowOpen = false
   /// What is on the workers; a process begins with nothing there.
   var running: IDERequest?
+  /// Whether its request waits until the machine goes on; a new process tries it once more.
+  var isHeld = false
+
+  /// Whether a request can be started.
+  var isIdle: Bool { running == nil && !isHeld }
 
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("bulk-area", &bulkArea)

@@ -3,6 +3,7 @@
 import BlockImage
 import DeviceHost
 import DeviceProtocol
+import ImageFiles
 import LinuxSystem
 
 /// Why a drive's image could not be opened, in words.
@@ -66,6 +67,11 @@ struct ImageOpener {
       header = try QCOW2Header.read(from: &storage)
     } catch {
       throw OpenError("\(error)")
+    }
+    if header.hasDataFile {
+      throw OpenError(
+        "it keeps its data in an external file (\"\(header.dataFileName ?? "")\"), which drives "
+          + "can not use; make one file of it with vmimage convert or qemu-img convert")
     }
     guard let name = header.backingFileName else { return nil }
     guard depth + 1 < Self.longestChain else {

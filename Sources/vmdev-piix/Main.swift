@@ -15,7 +15,8 @@ struct Main {
         throw ProtocolError("the debug console's descriptor is missing")
       }
       let output = settings.hasDebugConsole ? setup.descriptors.first : nil
-      let endpoint = PIIXEndpoint(settings, console: DebugOutput(output))
+      let files = try KernelFiles(settings, setup.descriptors)
+      let endpoint = PIIXEndpoint(settings, console: DebugOutput(output), files: files)
       DeviceServer(setup, .piix, settings.common).serve(endpoint, role: "piix")
     } catch {
       DeviceProcess.end("bad settings: \(error)")

@@ -5,15 +5,17 @@ internal import PIIX
 
 extension PIIXEndpoint {
   /// Makes the board of the machine that the settings describe, with all it tells firmware.
-  static func board(_ settings: PIIXSettings) -> PIIXBoard {
+  static func board(_ settings: PIIXSettings, _ files: KernelFiles?) -> PIIXBoard {
     let (low, high) = PCTables.splitMemory(settings.memoryByteCount)
     let cpus = Int(settings.cpus)
-    let items = PCTables.items(
+    var items = PCTables.items(
       PCTables.Configuration(
         memoryBelow4G: low, memoryAbove4G: high, cpuCount: cpus,
         serialPorts: Int(settings.serialPorts), hasDebugConsole: settings.hasDebugConsole,
-        debugExitPort: UInt16(exactly: settings.exitPort), bootOrder: bootPaths(settings),
+        debugExitPort: UInt16(exactly: settings.exitPort),
+        bootOrder: files.map { [$0.bootPath] } ?? bootPaths(settings),
         showsBootMenu: settings.hasBootMenu))
+    files?.offer(in: &items)
     var clock = MC146818(unixSeconds: settings.unixSeconds)
     var order: [CMOSSetup.BootDevice] = []
     for letter in settings.bootOrder.utf8 {

@@ -14,6 +14,7 @@ struct PIIXEndpoint: DeviceEndpoint {
   var console: DebugOutput
   let hasConsole: Bool
   let exitPort: UInt16?
+  private let files: KernelFiles?
 
   /// What the guest asks of the machine; sent once it is committed.
   private var pendingPower: PendingPower = .none
@@ -46,8 +47,9 @@ struct PIIXEndpoint: DeviceEndpoint {
   /// The watcher's number by which the endpoint wakes itself when it is ready.
   private static let firstWake = 63
 
-  init(_ settings: PIIXSettings, console: DebugOutput) {
-    board = Self.board(settings)
+  init(_ settings: PIIXSettings, console: DebugOutput, files: KernelFiles? = nil) {
+    board = Self.board(settings, files)
+    self.files = files
     self.console = console
     hasConsole = settings.hasDebugConsole
     exitPort = UInt16(exactly: settings.exitPort)
@@ -99,7 +101,8 @@ struct PIIXEndpoint: DeviceEndpoint {
     case OwnRegion.keyboardCommand: return UInt64(keyboard.read(at: 4, width: width))
     default:
       guard let region = Self.region(region) else { return width.floating }
-      return UInt64(board.read(region, at: port, width: width, now: services.now))
+      return UInt64(
+        board.read(region, at: port, width: width, now: services.now, blobByte: blobByte()))
     }
   }
 
@@ -110,7 +113,7 @@ struct PIIXEndpoint: DeviceEndpoint {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(items * width.byteCount)
     if Self.region(region) == .firmwareConfiguration, offset == 1, width == .byte {
-      for _ in 0..<items { bytes.append(board.firmware.read(at: 1)) }
+      for _ in 0..<items { bytes.append(board.firmware.read(at: 1, blobByte: blobByte())) }
       return bytes
     }
     for _ in 0..<items {
@@ -144,6 +147,12 @@ struct PIIXEndpoint: DeviceEndpoint {
       if let request { obey(request, services) }
     }
     descriptor = []
+  }
+
+  /// The byte of a kernel's file that the data port gives next.
+  private func blobByte() -> UInt8 {
+    guard let files, let cursor = board.firmware.blobAtCursor else { return 0 }
+    return files.byte(cursor.id, cursor.offset)
   }
 
   private static func region(_ number: UInt16) -> PIIXBoard.Region? {
@@ -196,7 +205,8 @@ struct PIIXEndpoint: DeviceEndpoint {
 
   /// Copies what a step says, a bounce buffer at a time; returns whether all of it went.
   private func perform(_ step: FwCfg.Step, _ bounce: Mapping, _ services: HostServices) -> Bool {
-    let source: [UInt8]
+    var source: [UInt8] = []
+    var blob: UInt32?
     let from: Int
     let window: UInt32
     let length: Int
@@ -209,14 +219,20 @@ struct PIIXEndpoint: DeviceEndpoint {
     case .zero(let place, let count):
       let size = min(Int(count), bounce.byteCount)
       bounce.fill(0, at: 0, count: size)
-      (source, from, window, length) = ([], 0, place, Int(count))
-    case .copyBlob: return false
+      (from, window, length) = (0, place, Int(count))
+    case .copyBlob(let id, let offset, let place, let count):
+      blob = id
+      (from, window, length) = (Int(offset), place, Int(count))
     }
     var done = 0
     while done < length {
       let count = min(length - done, bounce.byteCount)
       if !source.isEmpty {
         bounce.copy(Array(source[(from + done)..<(from + done + count)]), to: 0)
+      }
+      if let blob {
+        let isThere = files?.read(blob, UInt64(from + done), count, into: bounce) ?? false
+        guard isThere else { return false }
       }
       // The control word's four bytes come before the data.
       let copied = services.transfer(
@@ -250,6 +266,11 @@ struct PIIXEndpoint: DeviceEndpoint {
       }
       if event.isDown { keyboard.keyboard.press(key) } else { keyboard.keyboard.release(key) }
     }
+  }
+
+  mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {
+    isServing = true
+    board.power.pressPowerButton()
   }
 
   // MARK: - Outputs

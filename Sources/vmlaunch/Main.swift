@@ -100,7 +100,7 @@ struct Run: ParsableCommand {
       supervisor = try Supervisor(
         parsed.machine, resources, executables, signals: signals, janitor: janitor)
     } catch {
-      resources.control.remove()
+      resources.removeSockets()
       throw error
     }
     return supervisor.run()
@@ -122,7 +122,7 @@ struct Check: ParsableCommand {
     do throws(LaunchError) {
       let parsed = try VMLaunch.parse(file)
       try parsed.check(HostProbe())
-      try Executables().checkAll()
+      try Executables().checkAll(of: parsed.machine)
       try ControlSocket.checkFree(parsed.machine)
       print(Plan(parsed.machine), terminator: "")
     } catch {

@@ -36,9 +36,14 @@ struct QCOW2FaultTests {
 
   @Test(
     "a kill before any write leaves finished data intact and at worst leaked clusters",
-    arguments: ["cluster_size=512,refcount_bits=64", "cluster_size=4096,refcount_bits=1"],
-    [false, true])
-  func everyWrite(options: String, once: Bool) throws {
+    arguments: [
+      ("cluster_size=512,refcount_bits=64", "once"),
+      ("cluster_size=512,refcount_bits=64", "for good"),
+      ("cluster_size=4096,refcount_bits=1", "torn"),
+      ("cluster_size=16k,extended_l2=on", "once"),
+      ("cluster_size=16k,extended_l2=on", "torn"),
+    ])
+  func everyWrite(options: String, kind: String) throws {
     let bench = try Workbench()
     let base = try bench.create(options, size: "1M")
     var whole = try open(base)
@@ -46,7 +51,13 @@ struct QCOW2FaultTests {
     let total = whole.storage.writeCount
 
     for failing in 0..<total {
-      var image = try open(base, fault: once ? .onlyAt(failing) : .from(failing))
+      let fault: MemoryStorage.Fault =
+        switch kind {
+        case "once": .onlyAt(failing)
+        case "torn": .tornFrom(failing)
+        default: .from(failing)
+        }
+      var image = try open(base, fault: fault)
       let (twin, unsure) = Self.run(&image)
       try bench.store(image.storage.bytes, "o")
       var again = try open(image.storage.bytes)
@@ -87,5 +98,57 @@ struct QCOW2FaultTests {
       let seen = try again.bytes(at: 0, count: Int(offset - 4096))
       #expect(seen.allSatisfy { $0 == 0x77 })
     }
+  }
+}
+
+extension QCOW2FaultTests {
+  @Test("what the host can't store is reported, and goes well once there is space again")
+  func noSpace() throws {
+    let bench = try Workbench()
+    let base = try bench.create("cluster_size=4096", size: "1M", commands: ["write -P 3 0 64k"])
+    for tables in [QCOW2Options.TableWrites.through, .back] {
+      var options = QCOW2Options()
+      options.tables = tables
+      var image = try open(base, fault: .tornFrom(0), options: options)
+      let data = [UInt8](repeating: 9, count: 40 << 10)
+
+      #expect(throws: BlockImageError.storage(.noSpace)) {
+        try image.write(data.span, at: 100 << 10)
+        try image.flush()
+      }
+      image.storage.fault = .never
+      try image.write(data.span, at: 100 << 10)
+      try image.write(data.span, at: 4096)
+      try image.close()
+
+      try bench.store(image.storage.bytes, "o")
+      var twin = Twin(bytes: [UInt8](repeating: 0, count: 1 << 20))
+      for index in 0..<64 << 10 { twin.bytes[index] = 3 }
+      twin.bytes.replaceSubrange(4096..<4096 + data.count, with: data)
+      twin.bytes.replaceSubrange(100 << 10..<140 << 10, with: data)
+      try bench.judge("o", twin, "\(tables)", leaksAllowed: true)
+    }
+  }
+
+  @Test("corruption that is met marks the image, and nothing is written any more")
+  func marksCorruption() throws {
+    let bench = try Workbench()
+    var bytes = try bench.create("cluster_size=4096", size: "1M", commands: ["write -P 3 0 64k"])
+    // The first cluster of the disk is the L1 table.
+    Damage(.l2(0), 1 << 63 | bytes.bigEndian64(at: 40), 8, "").apply(to: &bytes)
+    var image = try open(bytes)
+    let data = [UInt8](repeating: 9, count: 512)
+
+    #expect(throws: BlockImageError.self) { try image.write(data.span, at: 0) }
+    let after = image.storage.bytes
+
+    #expect(after[79] == 2)
+    #expect(throws: BlockImageError.notWritable(reason: "it is marked as corrupt")) {
+      try image.write(data.span, at: 8192)
+    }
+    #expect(image.storage.bytes == after)
+    try bench.store(after, "o")
+    let info = try bench.run("qemu-img", ["info", "-f", "qcow2", "o"])
+    #expect(info.output.contains("corrupt: true"))
   }
 }

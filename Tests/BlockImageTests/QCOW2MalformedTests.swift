@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import ImageFiles
 import Testing
 
 @testable import BlockImage
+@testable import image_writer
 
 /// One damage to a good image and the words its error has to have.
 struct Damage: Sendable, CustomTestStringConvertible {
@@ -83,7 +85,7 @@ struct QCOW2MalformedTests {
     Damage(.header(60), 1, 4, "snapshots_offset"),
     Damage(.header(72), 1 << 2, 8, "external data file"),
     Damage(.header(72), 1 << 3, 8, "compression_type"),
-    Damage(.header(72), 1 << 4, 8, "extended L2"),
+    Damage(.header(72), 1 << 4, 8, "extended L2 entries need clusters"),
     Damage(.header(72), 1 << 40, 8, "incompatible feature bit 40"),
     Damage(.header(96), 7, 4, "refcount_order"),
     Damage(.header(96), 0xFFFF_FFFF, 4, "refcount_order"),
@@ -94,7 +96,8 @@ struct QCOW2MalformedTests {
     Damage(.header(112), 0x1234_5678_FFFF_FFF0, 8, "header extension 0x12345678"),
     Damage(.header(112), 0xE279_2ACA_0000_0040, 8, "backing format name"),
     Damage(.header(112), 0x0537_BE77_0000_0010, 8, "LUKS"),
-    Damage(.header(112), 0x4441_5441_0000_0008, 8, "external data file"),
+    Damage(.header(112), 0x4441_5441_0000_0000, 8, "data file name length"),
+    Damage(.header(112), 0x4441_5441_0000_0008, 8, "data file name"),
   ]
 
   static let tables: [Damage] = [
@@ -113,7 +116,6 @@ struct QCOW2MalformedTests {
   ]
 
   static let writing: [Damage] = [
-    Damage(.header(72), 1, 8, "not closed cleanly", writes: true),
     Damage(.header(72), 2, 8, "marked as corrupt", writes: true),
     Damage(.l1(0), copied | 0x1000, 8, "L1 entry 0", writes: true),
     Damage(.l1(0), copied | 0x2000, 8, "L1 entry 0", writes: true),

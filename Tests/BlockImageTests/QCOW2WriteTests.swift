@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import ImageFiles
 import Testing
 
 @testable import BlockImage
+@testable import image_writer
 
 @Suite("Writing qcow2 images")
 struct QCOW2WriteTests {
   @Test(
-    "random writes leave what qemu-img finds clean and equal to a raw twin",
+    "random writes and discards leave what qemu-img finds clean and equal to a raw twin",
     arguments: [
       "cluster_size=512,refcount_bits=1", "cluster_size=512,refcount_bits=16",
       "cluster_size=512,refcount_bits=64", "cluster_size=1024,refcount_bits=2",
@@ -22,9 +24,20 @@ struct QCOW2WriteTests {
     var twin = [UInt8](repeating: 0, count: 5 << 20)
     var random = SeededGenerator(state: 42)
 
-    for _ in 0..<120 {
+    let size = Int(image.header.clusterSize)
+    for turn in 0..<160 {
       let sectors = Int.random(in: 1...128, using: &random)
       let first = Int.random(in: 0...10240 - sectors, using: &random)
+      if turn % 4 == 3 {
+        // Whole clusters, and what surrounds them stays.
+        let start = first * 512
+        let end = min(start + Int.random(in: 1...8, using: &random) * sectors * 512, 5 << 20)
+        try image.discard(at: UInt64(start), count: UInt64(end - start))
+        let from = (start + size - 1) / size * size
+        let to = end == 5 << 20 ? end : end / size * size
+        for index in from..<max(from, to) { twin[index] = 0 }
+        continue
+      }
       let fill = UInt8.random(in: 1...255, using: &random)
       let data = (0..<sectors * 512).map { fill &+ UInt8(truncatingIfNeeded: $0 / 512) }
       try image.write(data.span, at: UInt64(first * 512))
@@ -35,6 +48,7 @@ struct QCOW2WriteTests {
     try bench.store(twin, "raw")
 
     #expect(seen == twin)
+    #expect(size > 1 << 20 || image.storage.discardCount > 0)
     let check = try bench.run("qemu-img", ["check", "-f", "qcow2", "o"])
     #expect(check.code == 0, "\(check.output)")
     let compare = try bench.run("qemu-img", ["compare", "-f", "raw", "-F", "qcow2", "raw", "o"])
@@ -194,6 +208,54 @@ struct QCOW2WriteTests {
     #expect(throws: BlockImageError.backingFileMissing(name: "base")) {
       _ = try open(try bench.load("i"))
     }
+  }
+
+  @Test(
+    "a discard hides the backing image in version 3, and leaves it alone in version 2",
+    arguments: ["1.1", "0.10"])
+  func discardOverBacking(version: String) throws {
+    let bench = try Workbench()
+    let below = [UInt8](repeating: 0x5B, count: 64 << 10)
+    try bench.store(below, "base")
+    try bench.run(
+      "qemu-img",
+      [
+        "create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "-o",
+        "cluster_size=4096,compat=\(version)", "i", "128k",
+      ])
+    var image = try open(try bench.load("i"), backing: below)
+    try image.write([UInt8](repeating: 3, count: 8192).span, at: 0)
+    try image.write([UInt8](repeating: 4, count: 4096).span, at: 96 << 10)
+
+    try image.discard(at: 0, count: 128 << 10)
+
+    let seen = try image.contents()
+    #expect(seen[96 << 10] == 0)
+    #expect(seen[0] == (version == "1.1" ? 0 : 3))
+    #expect(seen[32 << 10] == (version == "1.1" ? 0 : 0x5B))
+    try bench.store(image.storage.bytes, "i")
+    let check = try bench.run("qemu-img", ["check", "-f", "qcow2", "i"])
+    #expect(check.code == 0, "\(check.output)")
+    let raw = try bench.run("qemu-img", ["convert", "-O", "raw", "i", "o"])
+    #expect(raw.code == 0, "\(raw.output)")
+    #expect(try bench.load("o") == seen)
+  }
+
+  @Test("a discard leaves what a snapshot holds")
+  func discardUnderSnapshot() throws {
+    let bench = try Workbench()
+    _ = try bench.create("cluster_size=4096", size: "1M", commands: ["write -P 7 0 1M"])
+    try bench.run("qemu-img", ["snapshot", "-c", "one", "i"])
+    var image = try open(try bench.load("i"))
+    try image.discard(at: 4096, count: 512 << 10)
+    #expect(image.storage.discardCount == 0)
+    #expect(throws: BlockImageError.self) { try image.discard(at: 4096, count: 1 << 20) }
+    try bench.store(image.storage.bytes, "i")
+    let check = try bench.run("qemu-img", ["check", "-f", "qcow2", "i"])
+    #expect(check.code == 0, "\(check.output)")
+    try bench.run("qemu-img", ["snapshot", "-a", "one", "i"])
+    try bench.run("qemu-img", ["convert", "-O", "raw", "i", "o"])
+    #expect(try bench.load("o") == [UInt8](repeating: 7, count: 1 << 20))
   }
 
   @Test("opening for writing clears the autoclear bits, for reading it does not")

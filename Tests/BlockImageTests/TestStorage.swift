@@ -2,16 +2,24 @@
 
 import BlockImage
 import Foundation
+import ImageFiles
 import Testing
 
 /// An image file in memory, whose writes can be made to fail.
 struct MemoryStorage: BlockStorage {
-  enum Fault { case never, onlyAt(Int), from(Int) }
+  enum Fault {
+    case never
+    case onlyAt(Int)
+    case from(Int)
+    /// Half of the bytes arrive, and the host has no more space.
+    case tornFrom(Int)
+  }
 
   var bytes: [UInt8]
   var fault = Fault.never
   var writeCount = 0
   var flushCount = 0
+  var discardCount: UInt64 = 0
 
   init(_ bytes: [UInt8]) { self.bytes = bytes }
 
@@ -31,11 +39,27 @@ struct MemoryStorage: BlockStorage {
     case .never: break
     case .onlyAt(let count): if writeCount == count { throw .failed(code: 5) }
     case .from(let count): if writeCount >= count { throw .failed(code: 5) }
+    case .tornFrom(let count):
+      if writeCount >= count {
+        // What a table's entry is has eight bytes and does not tear.
+        put(data.extracting(0..<data.count / 16 * 8), at: Int(offset))
+        throw .noSpace
+      }
     }
     guard offset < 1 << 28 else { throw .pastEnd(offset: offset) }
-    let end = Int(offset) + data.count
+    put(data, at: Int(offset))
+  }
+
+  private mutating func put(_ data: Span<UInt8>, at offset: Int) {
+    let end = offset + data.count
     if end > bytes.count { bytes += [UInt8](repeating: 0, count: end - bytes.count) }
-    for index in 0..<data.count { bytes[Int(offset) + index] = data[index] }
+    for index in 0..<data.count { bytes[offset + index] = data[index] }
+  }
+
+  /// Nothing may need what was given up: it becomes something else.
+  mutating func discard(at offset: UInt64, count: UInt64) throws(StorageError) {
+    discardCount += count
+    for index in Int(offset)..<min(bytes.count, Int(offset + count)) { bytes[index] = 0xDD }
   }
 
   mutating func flush() throws(StorageError) { flushCount += 1 }
@@ -46,7 +70,7 @@ typealias TestImage = QCOW2Image<MemoryStorage, TestInflater>
 /// Opens an image in memory.
 func open(
   _ bytes: [UInt8], writable: Bool = true, fault: MemoryStorage.Fault = .never,
-  backing: [UInt8]? = nil
+  backing: [UInt8]? = nil, options: QCOW2Options = QCOW2Options()
 ) throws(BlockImageError) -> TestImage {
   var storage = MemoryStorage(bytes)
   storage.fault = fault
@@ -55,10 +79,11 @@ func open(
       .raw(RawImage(storage: MemoryStorage($0), writable: false)))
   }
   return try TestImage(
-    storage: storage, writable: writable, backing: below, decompressor: TestInflater())
+    storage: storage, writable: writable, backing: below, decompressor: TestInflater(),
+    options: options)
 }
 
-extension QCOW2Image {
+extension QCOW2Image where Storage: ~Copyable {
   /// Returns `count` bytes of the disk.
   mutating func bytes(at offset: UInt64, count: Int) throws(BlockImageError) -> [UInt8] {
     var result = [UInt8](repeating: 0xEE, count: count)
@@ -124,17 +149,5 @@ final class Workbench {
       try #require(done.code == 0 && !done.output.contains("failed"), "\(done.output)")
     }
     return try load("i")
-  }
-}
-
-/// A small generator, so that a failing run can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-    var mixed = state ^ state >> 33
-    mixed = mixed &* 0xFF51_AFD7_ED55_8CCD
-    return mixed ^ mixed >> 33
   }
 }

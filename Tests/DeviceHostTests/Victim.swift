@@ -220,6 +220,21 @@ final class Victim {
     return false
   }
 
+  /// Takes a request to its reply, serving what the device asks; whether there was one.
+  func isObeyed() throws -> Bool {
+    let end = HostClock.monotonic() + Self.patience
+    while HostClock.monotonic() < end {
+      while let packet = try? core?.receive(wait: false) {
+        if packet.header.flags.contains(.reply) { return true }
+        answer(packet, transferred: 0)
+      }
+      if try process.status(remembered: &ended) != nil { return false }
+      HostClock.sleep(20_000)
+    }
+    Issue.record("\(role): neither a reply nor an end")
+    return false
+  }
+
   /// Whether the device still answers as it should.
   func isSane() throws -> Bool { try isAnswered(role.register, slot: 1) }
 

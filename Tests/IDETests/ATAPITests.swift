@@ -87,15 +87,73 @@ struct ATAPITests {
   @Test("a changed disc is a unit attention, once, and a media event")
   func changed() {
     var bench = Bench()
-    let isChanged = bench.ide.changeDisc(channel: 1, drive: 0, sectorCount: 50)
-    let isDiskChanged = bench.ide.changeDisc(channel: 0, drive: 0, sectorCount: 50)
-    #expect(isChanged && !isDiskChanged)
+    #expect(bench.ide.changeDisc(channel: 1, drive: 0, sectorCount: 50, force: false) == nil)
+    #expect(bench.ide.changeDisc(channel: 0, drive: 0, sectorCount: 50, force: true) == .noDrive)
     bench.packet([0x00])
     #expect(bench.read(1, 1) == 0x60)
     bench.packet([0x00])
     #expect(!bench.status(1).contains(.error))
     bench.packet([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8])
     #expect(bench.dataIn(8, 1) == [0, 6, 4, 0x10, 2, 2, 0, 0])
+  }
+
+  @Test("a tray that the guest has locked stays shut, and the guest is asked for the disc")
+  func lockedTray() {
+    var bench = Bench()
+    bench.packet([0x1E, 0, 0, 0, 1])
+    #expect(bench.ide.changeDisc(channel: 1, drive: 0, sectorCount: nil, force: false) == .locked)
+    bench.packet([0x00])
+    #expect(!bench.status(1).contains(.error))
+    // Its own wish is refused as well (START STOP UNIT, sense 5/53/02).
+    bench.packet([0x1B, 0, 0, 0, 2])
+    #expect(bench.read(1, 1) == 0x54)
+    bench.packet([0x03, 0, 0, 0, 18])
+    #expect(Array(bench.dataIn(18, 1)[12...13]) == [0x53, 0x02])
+    for event: UInt8 in [1, 0] {
+      bench.packet([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8])
+      #expect(bench.dataIn(8, 1) == [0, 6, 4, 0x10, event, 2, 0, 0])
+    }
+    #expect(bench.ide.changeDisc(channel: 1, drive: 0, sectorCount: nil, force: true) == nil)
+    bench.packet([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8])
+    #expect(bench.dataIn(8, 1) == [0, 6, 4, 0x10, 3, 1, 0, 0])
+    bench.packet([0x00])
+    #expect(bench.read(1, 1) == 0x20)
+    bench.packet([0x03, 0, 0, 0, 18])
+    #expect(Array(bench.dataIn(18, 1)[12...13]) == [0x3A, 0x02])
+  }
+
+  @Test("the guest opens and shuts the tray, and finds its disc again")
+  func tray() {
+    var bench = Bench()
+    bench.packet([0x1B, 0, 0, 0, 2])
+    #expect(!bench.status(1).contains(.error))
+    bench.packet([0x28, 0, 0, 0, 0, 0, 0, 0, 1])
+    #expect(bench.read(1, 1) == 0x20)
+    bench.packet([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8])
+    #expect(bench.dataIn(8, 1) == [0, 6, 4, 0x10, 3, 1, 0, 0])
+    let opened = bench.ide
+    bench.ide.reset()
+    bench.packet([0x00])
+    #expect(bench.read(1, 1) == 0x20)
+    bench.ide = opened
+    bench.packet([0x1B, 0, 0, 0, 3])
+    bench.packet([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8])
+    #expect(bench.dataIn(8, 1) == [0, 6, 4, 0x10, 2, 2, 0, 0])
+    bench.packet([0x00])
+    #expect(bench.read(1, 1) == 0x60)
+    bench.packet([0x28, 0, 0, 0, 0, 0, 0, 0, 1])
+    bench.serve(1)
+    #expect(bench.dataIn(2048, 1) == Array(bench.media[2][..<2048]))
+  }
+
+  @Test("a disc is not changed under a command")
+  func busyDrive() {
+    var bench = Bench()
+    bench.packet([0x28, 0, 0, 0, 0, 0, 0, 0, 1])
+    #expect(bench.ide.changeDisc(channel: 1, drive: 0, sectorCount: 5, force: true) == .busy)
+    bench.serve(1)
+    _ = bench.dataIn(2048, 1)
+    #expect(bench.ide.changeDisc(channel: 1, drive: 0, sectorCount: 5, force: true) == nil)
   }
 
   @Test("an address past the disc and unknown commands are illegal requests")
@@ -114,10 +172,16 @@ struct ATAPITests {
   @Test("a bad sector is a medium error")
   func mediumError() {
     var bench = Bench()
-    bench.failing = [5]
-    bench.packet([0x28, 0, 0, 0, 0, 5, 0, 0, 1])
-    bench.serve(1)
+    bench.failing = [7]
+    bench.packet([0x28, 0, 0, 0, 0, 5, 0, 0, 4], dma: true)
+    bench.startDMA(1, byteCount: 8192, toMemory: true)
+    while bench.serve(1) {}
     #expect(bench.read(1, 1) == 0x30)
+    bench.packet([0x03, 0, 0, 0, 18])
+    let sense = bench.dataIn(18, 1)
+    // The valid bit, and the sector in the information field (SPC-2, 7.20.2).
+    #expect(sense[0..<8] == [0xF0, 0, 3, 0, 0, 0, 7, 10])
+    #expect(sense[12] == 0x11)
   }
 
   @Test("READ TOC tells of one data track", arguments: [false, true])

@@ -113,6 +113,8 @@ struct ATATests {
   @Test("READ MULTIPLE gives blocks of the set size, the last one shorter (8.30)")
   func readMultiple() {
     var bench = Bench()
+    // The mode can be switched off.
+    bench.command(0xC6, count: 0)
     bench.command(0xC4, lba: 0, count: 3)
     #expect(bench.status().contains(.error))
     #expect(bench.read(1) == 0x04)

@@ -13,6 +13,8 @@ struct Bench {
   var memory: [[UInt8]] = [[], []]
   var failing: Set<UInt64> = []
   var requests: [IDERequest] = []
+  /// The lists of ranges that DATA SET MANAGEMENT has brought.
+  var trimmed: [[UInt8]] = []
 
   private static let diskPattern = (0..<4096 * 512).map {
     UInt8(truncatingIfNeeded: $0 / 512 &+ $0)
@@ -105,6 +107,7 @@ struct Bench {
       if let bad = (sector..<sector + UInt64(count)).first(where: failing.contains) {
         result = .failed(sector: bad)
       }
+    case .trim(let blocks): trimmed.append(take(request, Int(blocks) * 512))
     case .flush: break
     case .copyBuffer(let range):
       let data = ide.withBuffer(channel: channel) { span in range.map { span[$0] } }

@@ -89,7 +89,7 @@ struct RobustnessTests {
     case 9:
       let codes: [UInt8] = [
         0x20, 0x24, 0x25, 0x30, 0x35, 0x39, 0x40, 0x90, 0xA0, 0xA1, 0xC4, 0xC5, 0xC6, 0xC8, 0xCA,
-        0xEC, 0xE7, 0x91, 0x08, 0xEF, 0xF8, 0x27,
+        0xEC, 0xE7, 0x91, 0x08, 0xEF, 0xF8, 0x27, 0x3D, 0xCE, 0xE4, 0xE8,
       ]
       bench.write(codes[Int.random(in: 0..<codes.count, using: &random)], 7, channel)
     case 10:
@@ -152,7 +152,7 @@ struct RobustnessTests {
             Issue.record("request outside the medium: \(request)")
             return
           }
-        case .flush, .copyBuffer: break
+        case .trim, .flush, .copyBuffer: break
         }
         if case .window(let offset, let count) = request.transfer,
           UInt64(offset) + UInt64(count) > 200_000

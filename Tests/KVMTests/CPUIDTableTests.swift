@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import KVM
+import Processor
 import Testing
 
 @Suite("The CPUID table of a guest")

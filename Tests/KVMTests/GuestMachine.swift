@@ -3,6 +3,7 @@
 import Foundation
 import KVM
 import LinuxSystem
+import Processor
 import Synchronization
 import Testing
 

@@ -2,6 +2,7 @@
 
 import KVM
 import LinuxSystem
+import Processor
 import Testing
 
 @Suite(

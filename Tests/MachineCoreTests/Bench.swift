@@ -4,6 +4,7 @@ import DeviceProtocol
 import Foundation
 import KVM
 import LinuxSystem
+import Processor
 import Synchronization
 import Testing
 
@@ -15,24 +16,30 @@ let hostHasKVM = (try? Descriptor.open("/dev/kvm", O_RDWR)) != nil
 
 /// A whole core with a tiny firmware; the test plays the launcher and the main thread.
 final class Bench {
+  /// What can run a guest here.
+  static let accelerators: [CoreSettings.Accelerator] = hostHasKVM ? [.kvm, .soft] : [.soft]
+
   let machine: Machine
   var faults: [FaultMessage] = []
   var ready: [String] = []
   var resets = 0
   var ends: [String] = []
+  var holds: [String] = []
   private var processes: [Process] = []
   private var fakes: Set<String> = []
 
   init(
     _ guest: String, cpus: UInt16 = 1, roles: [String] = ["example"],
-    deadline: UInt64 = 2_000_000_000, start: Bool = true
+    deadline: UInt64 = 2_000_000_000, start: Bool = true,
+    accelerator: CoreSettings.Accelerator = .kvm
   ) throws {
     let devices = roles.map {
       CoreSettings.Device(
         role: $0, onFault: .restart, deadline: deadline, stateByteCount: 163840)
     }
     let settings = CoreSettings(
-      common: CommonSettings(machine: "test", isStrict: false), memoryByteCount: 16 << 20,
+      common: CommonSettings(machine: "test", isStrict: false), accelerator: accelerator,
+      cpuModel: "host", hasKVM: accelerator == .kvm, memoryByteCount: 16 << 20,
       cpus: cpus, exitPort: 0x10000, hasControl: false, devices: devices)
     let output = FileManager.default.temporaryDirectory
       .appending(path: "bulkhead-\(UUID().uuidString).bin")
@@ -42,7 +49,10 @@ final class Bench {
       ["nasm", "-f", "bin", "-I", folder, "-o", output.path(), folder + guest + ".asm"])
     guard built.code == 0 else { throw Failure(reason: "nasm: \(built.output)") }
     machine = try Machine(
-      settings, kvm: try Descriptor.open("/dev/kvm", O_RDWR),
+      settings,
+      try .make(
+        settings,
+        kvm: settings.hasKVM ? try Descriptor.open("/dev/kvm", O_RDWR) : nil),
       firmware: try Descriptor.open(output.path(), O_RDONLY),
       statePages: try devices.map {
         try MemoryFile.make("state", byteCount: Int($0.stateByteCount))
@@ -83,6 +93,8 @@ final class Bench {
       case .fault(let message): faults.append(message)
       case .reset: resets += 1
       case .end(_, let reason): ends.append(reason)
+      case .hold(let reason): holds.append(reason)
+      case .debugStop: break
       }
     }
   }
@@ -105,7 +117,12 @@ final class Bench {
       "\($0.role) \($0.status) live \($0.liveCount.load(ordering: .relaxed))"
     }
     machine.park(timeout: 1_000_000_000)
-    let cpus = machine.vcpus.map { (try? $0.state().registerText) ?? "?" }
+    let cpus =
+      switch machine.accelerator {
+      case .kvm(let kvm, _): kvm.vcpus.map { (try? $0.state().registerText) ?? "?" }
+      case .soft(let soft, _):
+        soft.vcpus.map { $0.parkedState.withLock { $0?.registerText ?? "?" } }
+      }
     return (links + cpus).joined(separator: "\n")
   }
 

@@ -9,12 +9,13 @@ import Testing
 
 @testable import MachineCore
 
-@Suite(
-  .enabled(if: hostHasKVM, "needs a /dev/kvm that can be read and written"), .serialized,
-  .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(2)))
 struct CoreDeviceTests {
-  @Test func `A guest reaches the C device in every way`() throws {
-    let bench = try Bench("example")
+  @Test(arguments: Bench.accelerators)
+  func `A guest reaches the C device in every way`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("example", accelerator: accelerator)
     try bench.boot()
     try bench.wait { try bench.word(0xFF8) == 0x600D_600D }
     #expect(try bench.result(0) == 0x1122_3344)
@@ -48,19 +49,22 @@ struct CoreDeviceTests {
     #expect(map[(last + 1)...].allSatisfy { $0 == 0 })
   }
 
-  @Test func `Two processors hammer the device, and each access is answered once`() throws {
-    let bench = try Bench("hammer", cpus: 2)
+  @Test(arguments: Bench.accelerators)
+  func `Two processors hammer the device, and each access is answered once`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("hammer", cpus: 2, accelerator: accelerator)
     try bench.boot()
     try bench.wait { try bench.word(0x910) > 2000 && bench.word(0x914) > 2000 }
     try expectEachOnce(bench, cpus: 2)
     #expect(bench.faults.isEmpty)
   }
 
-  @Test(arguments: [UInt16(1), 2])
+  @Test(arguments: [UInt16(1), 2], Bench.accelerators)
   func `Killed while it is hammered, the device's successors answer each access once`(
-    cpus: UInt16
+    cpus: UInt16, accelerator: CoreSettings.Accelerator
   ) throws {
-    let bench = try Bench("hammer", cpus: cpus)
+    let bench = try Bench("hammer", cpus: cpus, accelerator: accelerator)
     var process = try bench.boot()
     for round in 1...10 {
       let before = try bench.word(0x910)
@@ -76,8 +80,11 @@ struct CoreDeviceTests {
     #expect(bench.faults.allSatisfy { $0.kind == .gone })
   }
 
-  @Test func `A silent device misses its deadline while the other processor goes on`() throws {
-    let bench = try Bench("second", cpus: 2, deadline: 300_000_000)
+  @Test(arguments: Bench.accelerators)
+  func `A silent device misses its deadline while the other processor goes on`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("second", cpus: 2, deadline: 300_000_000, accelerator: accelerator)
     let process = try bench.startExample()
     try bench.wait { bench.ready.count == 1 }
     kill(process.processIdentifier, SIGSTOP)
@@ -96,8 +103,11 @@ struct CoreDeviceTests {
     #expect(bench.faults.count == 1)
   }
 
-  @Test func `A device that dies on one request again and again is poison`() throws {
-    let bench = try Bench("hammer")
+  @Test(arguments: Bench.accelerators)
+  func `A device that dies on one request again and again is poison`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("hammer", accelerator: accelerator)
     for round in 1...3 {
       let device = try FakeDevice(bench, "example")
       try device.comeUp(FakeDevice.exampleClaims)
@@ -110,8 +120,11 @@ struct CoreDeviceTests {
     #expect(bench.faults.map(\.kind) == [.gone, .gone, .poison])
   }
 
-  @Test func `The machine quits while a processor waits for a device`() throws {
-    let bench = try Bench("hammer")
+  @Test(arguments: Bench.accelerators)
+  func `The machine quits while a processor waits for a device`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("hammer", accelerator: accelerator)
     let device = try FakeDevice(bench, "example")
     try device.comeUp(FakeDevice.exampleClaims)
     try bench.wait { bench.ready.count == 1 }
@@ -126,8 +139,11 @@ struct CoreDeviceTests {
     try bench.wait { link.lane.isGarbled(0) }
   }
 
-  @Test func `A pause does not wait for a device, and its time is no deadline`() throws {
-    let bench = try Bench("hammer", deadline: 300_000_000)
+  @Test(arguments: Bench.accelerators)
+  func `A pause does not wait for a device, and its time is no deadline`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("hammer", deadline: 300_000_000, accelerator: accelerator)
     let process = try bench.boot()
     try bench.wait { try bench.word(0x910) > 100 }
     kill(process.processIdentifier, SIGSTOP)
@@ -147,8 +163,11 @@ struct CoreDeviceTests {
     #expect(bench.faults.isEmpty)
   }
 
-  @Test func `A reset reaches a device that was not there at the time`() throws {
-    let bench = try Bench("hammer")
+  @Test(arguments: Bench.accelerators)
+  func `A reset reaches a device that was not there at the time`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("hammer", accelerator: accelerator)
     let process = try bench.boot()
     try bench.wait { try bench.word(0x910) > 500 }
     kill(process.processIdentifier, SIGKILL)
@@ -164,8 +183,11 @@ struct CoreDeviceTests {
     #expect(bench.machine.links[0].status == .up)
   }
 
-  @Test func `Resets while two processors hammer the device leave nothing behind`() throws {
-    let bench = try Bench("hammer", cpus: 2)
+  @Test(arguments: Bench.accelerators)
+  func `Resets while two processors hammer the device leave nothing behind`(
+    accelerator: CoreSettings.Accelerator
+  ) throws {
+    let bench = try Bench("hammer", cpus: 2, accelerator: accelerator)
     try bench.boot()
     for _ in 0..<20 {
       try bench.wait { try bench.word(0x910) > 50 && bench.word(0x914) > 50 }

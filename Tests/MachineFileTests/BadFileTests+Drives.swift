@@ -30,7 +30,7 @@ extension BadFileTests {
     .named(
       "drive = [1]",
       "m.toml:2:10: drive[0]: must be a table, not an integer; accepted: slot, image, format, "
-        + "media, readonly, backing"),
+        + "media, readonly, backing, rerror, werror"),
     .named(
       "[[drive]]\nimage = \"a\"\nformat = \"raw\"",
       "m.toml:2:3: drive[0].slot: required but missing; accepted: ide0.0, ide0.1, ide1.0, "
@@ -57,6 +57,13 @@ extension BadFileTests {
     .drive(
       "media = \"cdrom\"",
       "m.toml:5:10: drive[0].format: a cdrom's image cannot be qcow2; accepted: raw"),
+    .named(
+      "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nwerror = \"panic\"",
+      "m.toml:6:10: drive[0].werror: \"panic\" is not a policy; accepted: report, ignore, enospc, "
+        + "stop"),
+    .named(
+      "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nrerror = \"enospc\"",
+      "m.toml:6:10: drive[0].rerror: a read needs no space; accepted: report, ignore, stop"),
     .named(
       "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nmedia = \"cdrom\"\nreadonly = false",
       "m.toml:6:12: drive[0].readonly: a cdrom cannot be written; accepted: true"),

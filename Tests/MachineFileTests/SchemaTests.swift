@@ -125,6 +125,9 @@ struct SchemaTests {
       // Beside them lie the disk that the quick start makes, and its log.
       .filter { $0.hasSuffix(".toml") }
 
-    #expect(Set(files) == ["minimal.toml", "grub.toml", "two-disks.toml"])
+    #expect(
+      Set(files) == [
+        "minimal.toml", "debian.toml", "grub.toml", "linux.toml", "two-disks.toml",
+      ])
   }
 }

@@ -28,7 +28,7 @@ struct FakeFiles: FileInspector {
 struct ValidationTests {
   static let text = """
     name = "a"
-    machine = { cpus = 4, memory = "2GiB" }
+    machine = { cpus = 4, memory = "2GiB", accelerator = "kvm" }
     [[drive]]
     slot = "ide0.0"
     image = "a"
@@ -66,6 +66,17 @@ struct ValidationTests {
     #expect(try Self.error() == "no error")
   }
 
+  @Test("a model of the software CPU is refused where KVM may run the guest")
+  func softwareModel() throws {
+    let text = Self.text.replacing(
+      "accelerator = \"kvm\"", with: "accelerator = \"kvm\", cpu-model = \"base\"")
+    #expect(
+      try Self.error(text)
+        == "/d/m.toml:2:73: machine.cpu-model: this is a model of the software CPU; accepted: "
+        + "host, or accelerator = \"soft\" with it")
+    #expect(try Self.error(text.replacing("\"kvm\"", with: "\"soft\"")) == "no error")
+  }
+
   struct HostCase: Sendable, CustomTestStringConvertible {
     var change: @Sendable (inout HostFacts) -> Void
     var error: String
@@ -90,12 +101,12 @@ struct ValidationTests {
       error: "2:32: machine.memory: 2GiB, but this host has 2047MiB; accepted: 4MiB to 2047MiB"),
     HostCase(
       change: { $0.kvm = .missing },
-      error: "2:11: machine.accelerator: there is no /dev/kvm; load the kernel's kvm module or "
-        + "allow nested virtualisation; other accelerators are not in this version"),
+      error: "2:54: machine.accelerator: there is no /dev/kvm; load the kernel's kvm module or "
+        + "allow nested virtualisation; or take another accelerator: auto, soft"),
     HostCase(
       change: { $0.kvm = .unusable("permission denied") },
-      error: "2:11: machine.accelerator: /dev/kvm cannot be used: permission denied; join the "
-        + "group kvm, or see the kernel's log; other accelerators are not in this version"),
+      error: "2:54: machine.accelerator: /dev/kvm cannot be used: permission denied; join the "
+        + "group kvm, or see the kernel's log; or take another accelerator: auto, soft"),
     HostCase(
       change: { $0.seaBIOS = nil },
       error: "2:11: machine.firmware: SeaBIOS is not installed; apt-get install seabios, or "

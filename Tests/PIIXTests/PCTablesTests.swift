@@ -131,7 +131,7 @@ struct PCTablesTests {
       offset += 2
     }
     #expect(offset == tables.count)
-    #expect(types == [0, 1, 3, 4, 4, 16, 17, 19, 32, 127])
+    #expect(types == [0, 1, 3, 4, 16, 17, 19, 32, 127])
     #expect(Self.integer(anchor, 28, 2) == UInt64(types.count))
     // Structure lengths of SMBIOS 2.8.
     #expect(

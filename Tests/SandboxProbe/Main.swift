@@ -8,6 +8,10 @@ internal import Sandbox
 ///
 ///     sandbox-probe launch LEVEL NAMESPACES FILTER SCENARIO
 ///     sandbox-probe inside LEVEL FILTER SCENARIO
+///     sandbox-probe cost ROUNDS
+///     sandbox-probe hoard
+///
+/// Under the name of a device it keeps a descriptor too many and becomes the real device.
 ///
 /// As `launch` it starts itself as `inside`, and prints what came of that. FILTER is
 /// `filtered`, or `allowed` where the system call filter lets the attempt's own call through,
@@ -16,12 +20,19 @@ internal import Sandbox
 enum Probe {
   static func main() {
     let words = CommandLine.arguments
+    if words[0].hasPrefix("vmdev-") { Impostor.run(words[0]) }
     do {
       switch words.dropFirst().first {
       case "launch" where words.count == 6:
         try Launcher.run(level: words[2], namespaces: words[3], filter: words[4], words[5])
       case "inside" where words.count == 5:
         try Inside.run(level: words[2], filter: words[3], words[4])
+      case "cost" where words.count == 3:
+        try Cost.run(rounds: Int(words[2]) ?? 20)
+      case "cost-inside" where words.count == 5:
+        try Cost.inside(words[2], profile: words[3], isConfined: words[4] == "1")
+      case "hoard":
+        Hoard.run()
       case "descriptors":
         let numbers = try Descriptor.entries(of: "/proc/self/fd").compactMap { Int($0) }.sorted()
         // The last is the directory's own.
@@ -53,6 +64,10 @@ enum Launcher {
       try say("report \(first.bytes.map { String($0, radix: 16) }.joined(separator: ","))")
       try say("line \(report)")
     }
+    if scenario == "serve" {
+      try say("waiting")
+      HostClock.sleep(60_000_000_000)
+    }
     if scenario == "wait" {
       let audit = try ProcessAudit(pid: child.pid)
       try say("audit-empty \(audit.status.capabilities.isEmpty)")
@@ -68,7 +83,13 @@ enum Launcher {
       // Until the test ends this process.
       HostClock.sleep(60_000_000_000)
     }
-    if !first.bytes.isEmpty {
+    if scenario == "escapes" || scenario == "sweep" {
+      while true {
+        let message = try here.receive(4096)
+        guard !message.bytes.isEmpty else { break }
+        try say(String(decoding: message.bytes, as: UTF8.self))
+      }
+    } else if !first.bytes.isEmpty {
       let second = try here.receive(64)
       if !second.bytes.isEmpty {
         try say("result \(String(decoding: second.bytes, as: UTF8.self))")
@@ -116,16 +137,23 @@ enum Launcher {
 enum Inside {
   static func run(level: String, filter: String, _ scenario: String) throws {
     let channel = PacketSocket(Descriptor(owning: 3))
+    if scenario == "escapes" || scenario == "sweep" {
+      return try Escapes(channel, profile(filter), level).run(isSweep: scenario == "sweep")
+    }
     let attempt = Attempt.named(scenario)
     var rules = [
       SyscallRule("sendmsg", [.equals(argument: 0, 3)], "the report"),
       SyscallRule("recvmsg", [.equals(argument: 0, 3)], "waiting"),
+      SyscallRule("clock_nanosleep", [], "waiting"),
+      SyscallRule("exit", [], "the end of a thread"),
+      SyscallRule("rt_sigprocmask", [], "the end of a thread"),
+      SyscallRule("madvise", [], "the end of a thread, whose stack is given back"),
     ]
     if filter == "allowed", let attempt {
       rules += attempt.calls.map { SyscallRule($0, [], "tried") }
     }
     var profile = SandboxProfile("probe", rules)
-    if let real = SandboxProfile.all.first(where: { $0.name == filter }) { profile = real }
+    if let real = try? Self.profile(filter) { profile = real }
     if scenario == "late-thread" || scenario == "late-fork" { profile.threads = .later }
     if scenario == "early-thread" { try Thread.start("early") { HostClock.sleep(1 << 40) } }
 
@@ -145,6 +173,9 @@ enum Inside {
     let report = try sandbox.seal()
     try channel.send(report.encoded())
     switch scenario {
+    case "serve":
+      try Sandbox.narrow(profile, .strict)
+      _ = try channel.receive(1)
     case "wait":
       HostClock.sleep(60_000_000_000)
     case "other-thread", "thread-memory":
@@ -158,6 +189,18 @@ enum Inside {
     default:
       send("\(attempt?.run() ?? -9999)", channel)
     }
+  }
+
+  /// The real profile of this name; `NAME+CALL` is widened by a call.
+  static func profile(_ name: String) throws(SystemError) -> SandboxProfile {
+    let words = name.split(separator: "+")
+    let isSoft = words[0] == "softCore"
+    guard
+      var profile = isSoft
+        ? .softCore : SandboxProfile.all.first(where: { $0.name == words[0] })
+    else { throw SystemError("no profile \(name)", 2) }
+    if words.count > 1 { profile.rules.append(SyscallRule(String(words[1]), [], "too much")) }
+    return profile
   }
 
   /// Takes memory from the heap, not from mmap, and gives it all back.

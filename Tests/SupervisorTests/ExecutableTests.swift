@@ -66,7 +66,8 @@ struct ExecutableTests {
     .enabled(if: hasKVM && getuid() == 0 && isKVMPrivate), .timeLimit(.minutes(1)))
   func noPermission() throws {
     let scratch = try Scratch()
-    let file = try scratch.write("machine.toml", "name = \"nobody\"\n")
+    let file = try scratch.write(
+      "machine.toml", "name = \"nobody\"\n[machine]\naccelerator = \"kvm\"\n")
     try FileManager.default.copyItem(
       atPath: Built.path("vmlaunch"), toPath: "\(scratch.path)/vmlaunch")
     let run = try Running(

@@ -18,7 +18,7 @@ struct FakeMachine {
     for (name, text) in files { try scratch.write(name, text) }
     try FileManager.default.copyItem(
       atPath: Built.path("vmlaunch"), toPath: "\(scratch.path)/vmlaunch")
-    for name in ["vmcore", "vmdev-piix", "vmdev-ide", "vmdev-serial", "vmdev-vga"] {
+    for name in ["vmcore", "vmdev-piix", "vmdev-ide", "vmdev-serial", "vmdev-vga", "vmmonitor"] {
       try FileManager.default.copyItem(
         atPath: Built.path("fake-child"), toPath: "\(scratch.path)/\(name)")
     }

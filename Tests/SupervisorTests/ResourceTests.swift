@@ -37,13 +37,13 @@ struct ResourceTests {
       error?.message
         == "\(scratch.path)/machine.toml:3:15: machine.accelerator: there is no /dev/kvm; "
         + "load the kernel's kvm module or allow nested virtualisation; "
-        + "other accelerators are not in this version")
+        + "or take another accelerator: auto, soft")
   }
 
   @Test("a /dev/kvm that is something else is refused with the reason")
   func notKVM() throws {
     let scratch = try Scratch()
-    let parsed = try scratch.parse("name = \"m\"\n")
+    let parsed = try scratch.parse("name = \"m\"\n[machine]\naccelerator = \"kvm\"\n")
     let error = #expect(throws: LaunchError.self) {
       try parsed.check(HostProbe(kvmPath: "/dev/null"))
     }

@@ -40,7 +40,7 @@ extension SystemTests {
       BadMachine(
         "[machine]\nmemory = \"16TiB\"", ":3:10: machine.memory: 16TiB, but this host has"),
       BadMachine("[machine]\naccelerator = \"xen\"", ":3:15: machine.accelerator: \"xen\""),
-      BadMachine("[machine]\naccelerator = \"soft\"", ":3:15: machine.accelerator: "),
+      BadMachine("[machine]\naccelerator = \"none\"", ":3:15: machine.accelerator: "),
       BadMachine("[machine]\nfirmware = \"none.bin\"", ":3:12: machine.firmware: "),
       BadMachine("[machine]\nfirmware = \"folder\"", ":3:12: machine.firmware: "),
       BadMachine("[machine]\nfirmware = \"short.bin\"", ":3:12: machine.firmware: "),
@@ -50,7 +50,7 @@ extension SystemTests {
       BadMachine("[machine]\nvga-bios = \"odd.bin\"", ":3:12: machine.vga-bios: "),
       BadMachine("[boot]\norder = [\"floppy\"]", ":3:10: boot.order[0]: "),
       BadMachine("[boot]\norder = [\"disk\", \"disk\"]", ":3:18: boot.order[1]: "),
-      BadMachine("[boot]\nkernel = \"short.bin\"", ":3:1: boot.kernel: not supported"),
+      BadMachine("[boot]\nkernel = \"short.bin\"", ":3:10: boot.kernel: "),
       BadMachine("[boot]\nmenu = \"yes\"", ":3:8: boot.menu: must be a boolean"),
       .drive("format = \"raw\"", "drive[0].image: required but missing"),
       .drive("image = \"disk\"", "drive[0].format: required but missing"),
@@ -83,7 +83,7 @@ extension SystemTests {
       BadMachine(
         String(repeating: "[[serial]]\nbackend = \"null\"\n", count: 5), "serial: "),
       BadMachine("[display]\nvnc = \"127.0.0.1:5900\"", ":3:1: display.vnc: not supported"),
-      BadMachine("[monitor]\nqmp = \"unix:qmp.sock\"", ":3:1: monitor.qmp: not supported"),
+      BadMachine("[monitor]\nhmp = \"stdio\"", "monitor.hmp: "),
       BadMachine(
         "[monitor]\ncontrol = \"unix:none/control.sock\"", "monitor.control: "),
       BadMachine("[debug]\nexit-port = 65536", ":3:13: debug.exit-port: 65536 is out of range"),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import LinuxSystem
+import Monitor
 import Testing
 
 extension SystemTests {
@@ -8,10 +10,11 @@ extension SystemTests {
   struct BootTests {
     @Test(
       "SeaBIOS shows its banner on the debug console and on the screen", .timeLimit(.minutes(5)),
-      arguments: [1, 2])
-    func seaBIOS(cpus: Int) throws {
+      arguments: [1, 2], Requirements.accelerators)
+    func seaBIOS(cpus: Int, accelerator: String) throws {
       let scratch = try Scratch()
-      let machine = try RunningMachine(MachineFile(cpus: cpus), in: scratch)
+      let machine = try RunningMachine(
+        MachineFile(accelerator: accelerator, cpus: cpus), in: scratch)
       defer { machine.end() }
       #expect(machine.hasLogged("SeaBIOS (version"), "\(machine.errors)")
       #expect(machine.hasLogged("Found \(cpus) cpu(s)"))
@@ -28,12 +31,39 @@ extension SystemTests {
     }
 
     @Test(
+      "a guest that waits for interrupts uses next to no time of the host",
+      .timeLimit(.minutes(2)), arguments: Requirements.accelerators)
+    func idle(accelerator: String) throws {
+      let scratch = try Scratch()
+      let file = MachineFile(
+        accelerator: accelerator, cpus: 2, firmware: try scratch.assemble("idle"))
+      let machine = try RunningMachine(file, in: scratch)
+      defer { machine.end() }
+      try #require(machine.isUp(), "\(machine.errors)")
+      let isRunning = eventually(10) { (try? machine.status().state) == "running" }
+      try #require(isRunning)
+      HostClock.sleep(300_000_000)
+      let core = try machine.pid("vmcore")
+      let before = try processorTime(core)
+      HostClock.sleep(1_000_000_000)
+      // In ticks of 10 ms: a vCPU that spins takes a hundred.
+      #expect(try processorTime(core) - before <= 10)
+    }
+
+    /// The time of the processor that a process has used, in ticks of 10 ms.
+    private func processorTime(_ pid: Int32) throws -> Int {
+      let text = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+      let fields = (text.split(separator: ")").last ?? "").split(separator: " ")
+      return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
+    }
+
+    @Test(
       "GRUB starts from a qcow2 disk, on the serial port and on the screen, and obeys",
-      .timeLimit(.minutes(8)))
-    func grub() throws {
+      .timeLimit(.minutes(8)), arguments: Requirements.accelerators)
+    func grub(accelerator: String) throws {
       let scratch = try Scratch()
       try scratch.makeGRUBDisk("grub.qcow2")
-      var file = MachineFile(serial: "stdio")
+      var file = MachineFile(accelerator: accelerator, serial: "stdio")
       file.drives = [("ide0.0", "grub.qcow2", "qcow2")]
       let machine = try RunningMachine(file, in: scratch)
       defer { machine.end() }
@@ -73,8 +103,6 @@ extension SystemTests {
 extension Scratch {
   /// Makes the demo disk.
   func makeGRUBDisk(_ name: String) throws {
-    let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-      .deletingLastPathComponent().deletingLastPathComponent().path
-    try Tool.run("\(repository)/deploy/make-demo-disk", [self[name]], in: self)
+    try Tool.run("\(Requirements.repository)/deploy/make-demo-disk", [self[name]], in: self)
   }
 }

@@ -23,6 +23,17 @@ struct Pixels {
     try #require(bytes.count == width * height * 3)
   }
 
+  /// A picture that may be written just now; `nil` while it is not whole.
+  init?(complete ppm: [UInt8]) {
+    let parts = ppm.split(maxSplits: 4, omittingEmptySubsequences: false) { $0 == 10 || $0 == 32 }
+    guard parts.count == 5 else { return nil }
+    let header = parts.prefix(4).map { String(decoding: $0, as: UTF8.self) }
+    guard header[0] == "P6", let width = Int(header[1]), let height = Int(header[2]),
+      parts[4].count == width * height * 3
+    else { return nil }
+    (self.width, self.height, bytes) = (width, height, Array(parts[4]))
+  }
+
   subscript(x: Int, y: Int) -> [UInt8] {
     Array(bytes[(y * width + x) * 3..<(y * width + x) * 3 + 3])
   }

@@ -21,7 +21,7 @@ extension SystemTests {
       let programs = scratch["programs"]
       try FileManager.default.createDirectory(
         atPath: programs, withIntermediateDirectories: false)
-      for name in RunningMachine.roles + ["vmlaunch"] {
+      for name in RunningMachine.roles + ["vmlaunch", "vmctl"] {
         try FileManager.default.copyItem(atPath: Built.path(name), toPath: "\(programs)/\(name)")
       }
       for name in ["stderr.log", "stdout.log"] {
@@ -63,6 +63,15 @@ extension SystemTests {
           #expect(!audit.areas.contains { $0.path.contains("guest-ram") }, "\(role)")
         }
       }
+      // That user may look, and finds all as it should be; the filters only root may read.
+      let audit = try Tool.result(
+        "setpriv",
+        [
+          "--reuid=65534", "--regid=65534", "--clear-groups", "\(programs)/vmctl", "isolation",
+          scratch["control.sock"],
+        ], in: scratch)
+      #expect(audit.code == 0, "\(audit.output)")
+      #expect(audit.output.contains("everything is as the profiles say"), "\(audit.output)")
       #expect(try machine.shows("No bootable device"))
       kill(machine.process.processIdentifier, SIGTERM)
       #expect(machine.exitCode(15) == 0, "\(machine.errors)")

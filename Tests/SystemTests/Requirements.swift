@@ -9,13 +9,17 @@ enum Requirements {
   /// Whether /dev/kvm may be used.
   static let hasKVM = (try? Files.open("/dev/kvm", .readWrite)) != nil
 
+  /// What can run a machine here.
+  static let accelerators = hasKVM ? ["kvm", "soft"] : ["soft"]
+
   /// Programs and files that are not there, with the packages that have them.
   static let missing: [String] = {
     var result: [String] = []
     let programs = [
       ("nasm", "nasm"), ("qemu-img", "qemu-utils"), ("qemu-io", "qemu-utils"),
       ("convert", "imagemagick"), ("mke2fs", "e2fsprogs"), ("sfdisk", "fdisk"),
-      ("grub-mkimage", "grub-common"),
+      ("grub-mkimage", "grub-common"), ("grub-mkrescue", "grub-common"),
+      ("xorriso", "xorriso"), ("mformat", "mtools"),
     ]
     for (program, package) in programs where Tool.find(program) == nil {
       result.append("\(program) (package \(package))")
@@ -31,12 +35,15 @@ enum Requirements {
   }()
 
   static let isRoot = getuid() == 0
+
+  /// The project's folder.
+  static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().path
 }
 
 /// Everything that starts whole machines; one test at a time, because each loads the host.
 @Suite(
   "Whole machines", .serialized,
-  .enabled(if: Requirements.hasKVM, "/dev/kvm is missing or may not be used"),
   .enabled(
     if: Requirements.missing.isEmpty,
     "missing: \(Requirements.missing.joined(separator: ", "))"))

@@ -8,27 +8,37 @@ import Testing
 
 /// A machine file in parts.
 struct MachineFile {
+  var accelerator = Requirements.hasKVM ? "kvm" : "soft"
   var cpus = 1
   var memory = "64MiB"
   var firmware: String?
   /// Slot, image and format of each drive.
   var drives: [(slot: String, image: String, format: String)] = []
+  /// More lines for each drive.
+  var driveLines: [String] = []
   var serial = "file:serial.log"
   var hasExitPort = true
+  /// More keys of the table `monitor`.
+  var monitor: [String] = []
   /// More lines, after everything else.
   var extra = ""
 
   func text(name: String) -> String {
-    var lines = ["name = \"\(name)\"", "[machine]", "cpus = \(cpus)", "memory = \"\(memory)\""]
+    var lines = [
+      "name = \"\(name)\"", "[machine]", "accelerator = \"\(accelerator)\"",
+      "cpus = \(cpus)", "memory = \"\(memory)\"",
+    ]
     if let firmware { lines.append("firmware = \"\(firmware)\"") }
     for drive in drives {
       lines += [
         "[[drive]]", "slot = \"\(drive.slot)\"", "image = \"\(drive.image)\"",
         "format = \"\(drive.format)\"",
       ]
+      lines += driveLines
     }
     lines += ["[[serial]]", "backend = \"\(serial)\"", "[monitor]"]
-    lines += ["control = \"unix:control.sock\"", "[debug]", "console = \"file:console.log\""]
+    lines += ["control = \"unix:control.sock\""] + monitor
+    lines += ["[debug]", "console = \"file:console.log\""]
     if hasExitPort { lines.append("exit-port = 0xF4") }
     return lines.joined(separator: "\n") + "\n" + extra + "\n"
   }
@@ -172,7 +182,7 @@ final class RunningMachine {
       return nil
     }
     let first = String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-    return roles.contains(first) ? first : nil
+    return roles.contains(first) || first == "vmmonitor" ? first : nil
   }
 
   /// The process of a role, once there is one other than `old`.

@@ -35,6 +35,7 @@ int bh_tgkill(pid_t process, pid_t thread, int signal);
 int bh_prctl(int option, unsigned long a2, unsigned long a3, unsigned long a4, unsigned long a5);
 int bh_set_thread_name(const char *_Nonnull name);
 int bh_set_affinity(uint64_t mask);
+int bh_membarrier(int command);
 int bh_close_range(unsigned first, unsigned last);
 int bh_ignore_signal(int signal);
 int bh_use_one_arena(void);
@@ -48,6 +49,7 @@ int bh_fcntl(int fd, int command, long argument);
 int bh_ioctl(int fd, unsigned long request, unsigned long argument);
 int bh_ioctl_pointer(int fd, unsigned long request, void *_Nullable argument);
 int bh_poll(struct pollfd *_Nullable set, size_t count, int64_t timeout_ns);
+int bh_punch_hole(int fd, int64_t offset, int64_t count);
 int64_t bh_splice(int from, int to, size_t count, unsigned flags);
 int bh_ofd_lock(int fd, short type, int64_t start, int64_t length);
 int bh_ofd_lock_test(int fd, short type, int64_t start, int64_t length);  // 1 when it would conflict
@@ -55,8 +57,11 @@ int bh_ofd_lock_test(int fd, short type, int64_t start, int64_t length);  // 1 w
 // Sockets of type SOCK_SEQPACKET, with descriptors by SCM_RIGHTS.
 int bh_seqpacket_pair(int pair[_Nonnull 2]);
 int bh_seqpacket_listen(const char *_Nonnull path, int mode);
+int bh_stream_listen(const char *_Nonnull path, int mode);
 int bh_seqpacket_connect(const char *_Nonnull path, int flags);  // SOCK_NONBLOCK or none
 int bh_accept(int fd);
+int bh_accept_nonblocking(int fd);
+pid_t bh_peer_process(int fd);  // who listens at, or made, the other end
 int64_t bh_send(int fd, const void *_Nullable bytes, size_t count, const int *_Nullable fds,
                 size_t fd_count, int flags);
 // Receives one message. *fd_count holds the room in fds and then the number received;

@@ -49,6 +49,13 @@ int bh_get_limit(int resource, uint64_t *_Nonnull soft, uint64_t *_Nonnull hard)
 int bh_landlock_abi(void);
 int bh_landlock_restrict(uint64_t files, uint64_t network, uint64_t scopes);
 
+// Stops one thread of another process until bh_trace_go_on; no signal is sent.
+int bh_trace_stop(pid_t thread);
+int bh_trace_go_on(pid_t thread);
+// Reads a filter of a stopped thread, the oldest being number 0; returns its length in bytes.
+// It takes CAP_SYS_ADMIN, and CONFIG_CHECKPOINT_RESTORE; -ENOENT when there is none.
+long bh_trace_filter(pid_t thread, unsigned long index, void *_Nonnull program, size_t size);
+
 enum {
   BH_CLONE_NEWNS = 0x00020000,
   BH_CLONE_NEWCGROUP = 0x02000000,

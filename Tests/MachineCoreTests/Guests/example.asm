@@ -76,14 +76,14 @@ start:
   mov dx, 0x560
   mov al, 0xEE
   out dx, al
-  sti
 .wait:
+  cli
   cmp dword [RESULTS + 4 * 7], 0
   jne .done
+  sti                    ; held off until after HLT
   hlt
   jmp .wait
 .done:
-  cli
   finish
 
 handler:

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CLinux
+
+/// A listening Unix socket of type SOCK_STREAM.
+public struct StreamListener: Sendable {
+  /// The socket's descriptor, for waiting on it and for handing it on.
+  public let descriptor: Descriptor
+
+  public init(_ descriptor: Descriptor) { self.descriptor = descriptor }
+
+  /// Makes a listening socket at a path, with the given access mode.
+  public static func listen(_ path: String, mode: Int32 = 0o600) throws(SystemError) -> Self {
+    // SAFETY: the path is a NUL-terminated copy that outlives the call.
+    let raw = unsafe bh_stream_listen(path, mode)
+    return Self(Descriptor(owning: try SystemError.check("listen \(path)", raw)))
+  }
+
+  /// Takes a peer that has connected; what it gives never waits.
+  public func accept() throws(SystemError) -> Descriptor {
+    Descriptor(owning: try SystemError.check("accept", bh_accept_nonblocking(descriptor.raw)))
+  }
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DeviceProtocol
+internal import LinuxSystem
+internal import Monitor
+
+/// QMP's commands, done by asking the machine.
+public struct QMPCommands {
+  let machine: any MachineAccess
+  let schema: QMPSchema
+  let human: HumanMonitor
+
+  public init(_ machine: any MachineAccess, _ schema: QMPSchema) {
+    self.machine = machine
+    self.schema = schema
+    human = HumanMonitor(machine)
+  }
+
+  /// QEMU's version that the commands are those of, and ours.
+  static let version: JSONValue = [
+    "qemu": ["major": 7, "minor": 2, "micro": 0], "package": "bulkhead 0.1.0",
+  ]
+
+  /// Does one command; the arguments are as the schema says.
+  func run(_ name: String, _ arguments: [String: JSONValue]) throws(CommandError) -> JSONValue {
+    try schema.check(arguments, of: name)
+    switch name {
+    case "stop": try machine.order(.pause)
+    case "cont": try machine.order(.resume)
+    case "system_reset": try machine.order(.reset)
+    case "system_powerdown": try machine.order(.powerButton)
+    case "quit": try machine.order(.stop)
+    case "inject-nmi": try machine.order(.nmi)
+    case "send-key": try sendKeys(arguments)
+    case "input-send-event": try sendEvents(arguments)
+    case "screendump": try Screen.dump(machine, arguments)
+    case "memsave", "pmemsave": try saveMemory(arguments, isPhysical: name == "pmemsave")
+    case "__org.bulkhead_device-restart":
+      _ = try machine.ask(
+        .restartDevice, DeviceRequest(role: arguments["role"]?.string ?? ""), as: Empty.self)
+    case "human-monitor-command":
+      let index = Int(arguments["cpu-index"]?.integer ?? 0)
+      let text = try human.run(arguments["command-line"]?.string ?? "", cpu: index)
+      return .string(text.replacing("\n", with: "\r\n"))
+    default: return try query(name, arguments)
+    }
+    return [:]
+  }
+
+  private func query(
+    _ name: String, _ arguments: [String: JSONValue]
+  ) throws(CommandError) -> JSONValue {
+    switch name {
+    case "query-status": return try status()
+    case "query-version": return Self.version
+    case "query-commands": return .array(schema.commands.map { ["name": .string($0)] })
+    case "query-qmp-schema": return schema.entries
+    case "query-cpus-fast": return try cpus()
+    case "query-kvm":
+      let isKVM = try machine.status().accelerator.hasPrefix("kvm")
+      return ["enabled": .bool(isKVM), "present": .bool(isKVM)]
+    case "query-machines":
+      return [
+        [
+          "name": "pc", "is-default": true, "cpu-max": 16, "hotpluggable-cpus": false,
+          "numa-mem-supported": false, "deprecated": false,
+        ]
+      ]
+    case "query-memory-size-summary":
+      return ["base-memory": JSONValue(bits: try machine.status().memoryByteCount)]
+    case "query-block": return .array(machine.settings.drives.map { block($0) })
+    case "query-blockstats": return .array([])
+    case "query-chardev": return .array(chardevs())
+    case "query-vnc": return ["enabled": false]
+    case "query-pci": return try pci()
+    case "query-name": return ["name": .string(machine.settings.common.machine)]
+    case "query-uuid": return ["UUID": "00000000-0000-0000-0000-000000000000"]
+    case "qom-list": return try list(arguments["path"]?.string ?? "")
+    case "qom-get":
+      return try get(arguments["path"]?.string ?? "", arguments["property"]?.string ?? "")
+    case "__org.bulkhead_query-devices":
+      return .array(
+        try machine.status().devices.map {
+          [
+            "role": .string($0.role), "state": .string($0.state),
+            "restarts": .integer(Int64($0.restarts)), "live": JSONValue(bits: $0.live),
+            "posted": JSONValue(bits: $0.posted), "mirrored": JSONValue(bits: $0.mirrored),
+          ]
+        })
+    default: throw CommandError("this machine cannot do \(name) yet")
+    }
+  }
+
+  private func status() throws(CommandError) -> JSONValue {
+    let status = try machine.status()
+    let state =
+      switch status.state {
+      case "running": "running"
+      case "starting": "prelaunch"
+      case "ending": "shutdown"
+      default:
+        status.reason == "the operator asked for it"
+          ? "paused" : status.reason.hasPrefix("the debugger") ? "debug" : "internal-error"
+      }
+    return [
+      "running": .bool(state == "running"), "singlestep": false, "status": .string(state),
+    ]
+  }
+
+  static func path(ofCPU index: Int) -> String { "/machine/unattached/cpu[\(index)]" }
+
+  private func cpus() throws(CommandError) -> JSONValue {
+    let threads = try machine.threads()
+    let count = Int(try machine.status().cpus)
+    return .array(
+      (0..<count).map { index in
+        [
+          "cpu-index": .integer(Int64(index)), "qom-path": .string(Self.path(ofCPU: index)),
+          "thread-id": .integer(Int64(machine.threadID(index, in: threads))),
+          "target": "x86_64",
+          "props": ["socket-id": 0, "core-id": .integer(Int64(index)), "thread-id": 0],
+        ]
+      })
+  }
+
+  static func name(_ drive: MonitorSettings.Drive) -> String {
+    "ide\(drive.slot / 2)-\(drive.isCDROM ? "cd" : "hd")\(drive.slot % 2)"
+  }
+
+  private func block(_ drive: MonitorSettings.Drive) -> JSONValue {
+    let inserted: JSONValue = [
+      "file": .string(drive.image), "ro": .bool(drive.isReadOnly || drive.isCDROM),
+      "drv": .string(drive.format), "backing_file_depth": 0, "encrypted": false,
+      "detect_zeroes": "off", "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0,
+      "iops_wr": 0, "write_threshold": 0,
+      "cache": ["writeback": true, "direct": false, "no-flush": false],
+    ]
+    var value: [String: JSONValue] = [
+      "device": .string(Self.name(drive)), "type": "unknown", "removable": .bool(drive.isCDROM),
+      "locked": false, "qdev": .string("/machine/ide/\(drive.slot)"),
+      "io-status": "ok",
+    ]
+    if !drive.image.isEmpty { value["inserted"] = inserted }
+    if drive.isCDROM { value["tray_open"] = false }
+    return .object(value)
+  }
+
+  private func chardevs() -> [JSONValue] {
+    machine.settings.ports.enumerated().map { index, port in
+      [
+        "label": .string("serial\(index)"), "filename": .string(port.backend),
+        "frontend-open": true,
+      ]
+    }
+  }
+
+  private func pci() throws(CommandError) -> JSONValue {
+    let reply: FunctionsReply = try machine.ask(.functions, Empty())
+    let devices = reply.functions.map { function -> JSONValue in
+      let header = PCIHeader(function)
+      var value: [String: JSONValue] = [
+        "bus": 0, "slot": .integer(Int64(function.devfn >> 3)),
+        "function": .integer(Int64(function.devfn & 7)),
+        "class_info": [
+          "class": .integer(Int64(header.classCode)), "desc": .string(header.className),
+        ],
+        "id": [
+          "vendor": .integer(Int64(header.vendor)), "device": .integer(Int64(header.device)),
+          "subsystem-vendor": .integer(Int64(header.subsystemVendor)),
+          "subsystem": .integer(Int64(header.subsystem)),
+        ],
+        "irq_pin": .integer(Int64(header.pin)), "qdev_id": "",
+      ]
+      if header.pin != 0 { value["irq"] = .integer(Int64(header.line)) }
+      value["regions"] = .array(
+        header.regions.map { region in
+          var entry: [String: JSONValue] = [
+            "bar": .integer(Int64(region.bar)), "type": region.isPort ? "io" : "memory",
+            "address": region.address.map { .integer(Int64($0)) } ?? -1,
+            "size": .integer(Int64(region.size)),
+          ]
+          if !region.isPort {
+            entry["prefetch"] = .bool(region.isPrefetchable)
+            entry["mem_type_64"] = false
+          }
+          return .object(entry)
+        })
+      return .object(value)
+    }
+    return [["bus": 0, "devices": .array(devices)]]
+  }
+
+  // MARK: - Input
+
+  private func key(_ value: JSONValue?) throws(CommandError) -> String {
+    guard let value, let data = value["data"] else { throw CommandError("a key without data") }
+    if let name = data.string { return name }
+    throw CommandError("keys by number are not supported; accepted: qcode")
+  }
+
+  private func sendKeys(_ arguments: [String: JSONValue]) throws(CommandError) {
+    var names: [String] = []
+    for value in arguments["keys"]?.array ?? [] { names.append(try key(value)) }
+    guard !names.isEmpty, names.count <= 16 else { throw CommandError("1 to 16 keys are accepted") }
+    try press(names)
+  }
+
+  func press(_ names: [String]) throws(CommandError) {
+    let keys =
+      names.map { InputRequest.Key(name: $0, isDown: true) }
+      + names.reversed().map { InputRequest.Key(name: $0, isDown: false) }
+    _ = try machine.ask(.input, InputRequest(keys: keys), as: Empty.self)
+  }
+
+  private func sendEvents(_ arguments: [String: JSONValue]) throws(CommandError) {
+    var keys: [InputRequest.Key] = []
+    for event in arguments["events"]?.array ?? [] {
+      guard event["type"]?.string == "key", let data = event["data"] else {
+        throw CommandError("only events of type key are supported")
+      }
+      keys.append(
+        InputRequest.Key(name: try key(data["key"]), isDown: data["down"]?.bool ?? false))
+    }
+    guard keys.count <= 32 else { throw CommandError("at most 32 events are accepted") }
+    guard !keys.isEmpty else { return }
+    _ = try machine.ask(.input, InputRequest(keys: keys), as: Empty.self)
+  }
+
+  // MARK: - Memory
+
+  private func saveMemory(
+    _ arguments: [String: JSONValue], isPhysical: Bool
+  ) throws(CommandError) {
+    let start = UInt64(bitPattern: arguments["val"]?.integer ?? 0)
+    let size = arguments["size"]?.integer ?? 0
+    guard size >= 0, size <= 1 << 40 else { throw CommandError("a size of \(size) bytes") }
+    let cpu = isPhysical ? nil : try machine.vcpu(Int(arguments["cpu-index"]?.integer ?? 0))
+    try MemoryFileWriter.write(
+      machine, start, Int(size), cpu, to: arguments["filename"]?.string ?? "")
+  }
+}
+
+/// Writes guest memory to a file.
+enum MemoryFileWriter {
+  static func write(
+    _ machine: any MachineAccess, _ start: UInt64, _ count: Int, _ cpu: VCPUReply?, to path: String
+  ) throws(CommandError) {
+    // Nothing is made of an address that is wrong from the beginning.
+    let read: (UInt64, Int) -> [UInt8]? = { address, count in
+      if let cpu { return machine.linear(address, count, cpu) }
+      return machine.physical(address, count)
+    }
+    guard count == 0 || read(start, 1) != nil else {
+      throw CommandError("Invalid addr 0x\(hex(start, 16))/size \(count) specified")
+    }
+    let file = try machine.makeFile(path)
+    var done = 0
+    while done < count {
+      let piece = min(count - done, 4096)
+      guard let bytes = read(start &+ UInt64(done), piece) else {
+        throw CommandError("Invalid addr 0x\(hex(start, 16))/size \(count) specified")
+      }
+      guard (try? file.writeAll(bytes)) != nil else {
+        throw CommandError("the file cannot be written")
+      }
+      done += piece
+    }
+  }
+}
+
+/// A number in hexadecimal digits, with zeroes in front.
+func hex(_ value: UInt64, _ digits: Int) -> String {
+  let text = String(value, radix: 16)
+  return String(repeating: "0", count: max(0, digits - text.count)) + text
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import Monitor
+
+/// One QMP client's side of the conversation: greeting, capabilities, commands, events.
+///
+/// It does no I/O of its own: bytes go in, and what is to be sent comes out.
+public struct QMPSession {
+  private let commands: QMPCommands
+  private var splitter = MessageSplitter()
+  private var hasNegotiated = false
+
+  public init(_ commands: QMPCommands) { self.commands = commands }
+
+  /// What a client is sent first.
+  public var greeting: String {
+    let value: JSONValue = [
+      "QMP": ["version": QMPCommands.version, "capabilities": []]
+    ]
+    return value.text + "\r\n"
+  }
+
+  /// Takes what the client has sent; returns what it is to be sent.
+  public mutating func take(_ bytes: [UInt8]) -> String {
+    var pieces: [MessageSplitter.Piece] = []
+    splitter.add(bytes) { pieces.append($0) }
+    var answer = ""
+    for piece in pieces {
+      switch piece {
+      case .refused(let reason):
+        answer += Self.failure(CommandError("JSON parse error, \(reason)"), nil)
+      case .text(let text): answer += self.answer(text)
+      }
+    }
+    return answer
+  }
+
+  /// What the client is sent of something that has happened.
+  public func event(_ event: EventMessage, nanoseconds: UInt64) -> String {
+    guard hasNegotiated, let text = Self.event(event) else { return "" }
+    var members: [String: JSONValue] = [
+      "event": .string(text.name),
+      "timestamp": [
+        "seconds": .integer(Int64(nanoseconds / 1_000_000_000)),
+        "microseconds": .integer(Int64(nanoseconds % 1_000_000_000 / 1000)),
+      ],
+    ]
+    if let data = text.data { members["data"] = data }
+    return JSONValue.object(members).text + "\r\n"
+  }
+
+  private static func event(_ event: EventMessage) -> (name: String, data: JSONValue?)? {
+    let guest = JSONValue.bool(event.byGuest)
+    switch event.kind {
+    case .resume: return ("RESUME", nil)
+    case .stop: return ("STOP", nil)
+    case .powerdown: return ("POWERDOWN", nil)
+    case .reset:
+      let reason: JSONValue = event.byGuest ? "guest-reset" : "host-qmp-system-reset"
+      return ("RESET", ["guest": guest, "reason": reason])
+    case .shutdown:
+      let reason: JSONValue = event.byGuest ? "guest-shutdown" : "host-qmp-quit"
+      return ("SHUTDOWN", ["guest": guest, "reason": reason])
+    case .deviceRestarted:
+      return ("__org.bulkhead_DEVICE_RESTARTED", ["role": .string(event.detail)])
+    case .deviceFault:
+      return ("__org.bulkhead_DEVICE_FAULT", ["reason": .string(event.detail)])
+    case .debug: return nil
+    }
+  }
+
+  // MARK: - Commands
+
+  private mutating func answer(_ bytes: [UInt8]) -> String {
+    guard let message = JSONValue(parsing: bytes) else {
+      return Self.failure(CommandError("JSON parse error, invalid text"), nil)
+    }
+    guard let members = message.object else {
+      return Self.failure(CommandError("QMP input must be a JSON object"), nil)
+    }
+    let id = members["id"]
+    do throws(CommandError) {
+      let value = try run(members)
+      return Self.line(["return": value], id)
+    } catch {
+      return Self.failure(error, id)
+    }
+  }
+
+  private mutating func run(_ members: [String: JSONValue]) throws(CommandError) -> JSONValue {
+    for key in members.keys.sorted() where !["execute", "arguments", "id"].contains(key) {
+      throw CommandError("QMP input member '\(key)' is unexpected")
+    }
+    guard let name = members["execute"] else {
+      throw CommandError("QMP input lacks member 'execute'")
+    }
+    guard let name = name.string else {
+      throw CommandError("QMP input member 'execute' must be a string")
+    }
+    let arguments = members["arguments"] ?? [:]
+    guard let arguments = arguments.object else {
+      throw CommandError("QMP input member 'arguments' must be an object")
+    }
+    if !hasNegotiated {
+      guard name == "qmp_capabilities" else {
+        throw CommandError(
+          "Expecting capabilities negotiation with 'qmp_capabilities'", .commandNotFound)
+      }
+      try commands.schema.check(arguments, of: name)
+      guard arguments["enable"]?.array?.isEmpty ?? true else {
+        throw CommandError("Capability oob not available")
+      }
+      hasNegotiated = true
+      return [:]
+    }
+    guard name != "qmp_capabilities" else {
+      throw CommandError(
+        "Capabilities negotiation is already complete, command ignored", .commandNotFound)
+    }
+    return try commands.run(name, arguments)
+  }
+
+  private static func line(_ members: [String: JSONValue], _ id: JSONValue?) -> String {
+    var members = members
+    if let id { members["id"] = id }
+    return JSONValue.object(members).text + "\r\n"
+  }
+
+  private static func failure(_ error: CommandError, _ id: JSONValue?) -> String {
+    line(
+      [
+        "error": [
+          "class": .string(error.errorClass.rawValue), "desc": .string(error.description),
+        ]
+      ], id)
+  }
+}
