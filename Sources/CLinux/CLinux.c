@@ -179,16 +179,24 @@ int bh_stream_listen(const char *path, int mode) {
   return unix_listen(SOCK_STREAM, path, mode);
 }
 
-int bh_seqpacket_connect(const char *path, int flags) {
+static int unix_connect(int type, const char *path) {
   struct sockaddr_un address;
   int result = address_of(path, &address);
   if (result < 0) return result;
-  int fd = RESULT(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
+  int fd = RESULT(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (fd < 0) return fd;
   result = RESULT(connect(fd, (struct sockaddr *)&address, sizeof address));
   if (result >= 0) return fd;
   close(fd);
   return result;
+}
+
+int bh_seqpacket_connect(const char *path, int flags) {
+  return unix_connect(SOCK_SEQPACKET | flags, path);
+}
+
+int bh_stream_connect(const char *path) {
+  return unix_connect(SOCK_STREAM | SOCK_NONBLOCK, path);
 }
 
 pid_t bh_peer_process(int fd) {

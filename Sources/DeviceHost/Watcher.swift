@@ -46,6 +46,12 @@ public final class Watcher: Sendable {
     return number
   }
 
+  /// Watches another descriptor for a source.
+  public func set(_ number: Int, to descriptor: Descriptor) {
+    watches.withLock { $0[number].descriptor = descriptor }
+    EventFile.signal(kick)
+  }
+
   /// Turns the watching of a source on or off.
   public func set(_ number: Int, isOn: Bool) {
     let changed = watches.withLock { watches in

@@ -22,6 +22,9 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   /// Core to launcher: a drive has another disc, or none (``MediumMessage``); with one comes its
   /// descriptor, for the next process of vmdev-ide.
   case medium = 107
+  /// Launcher to vmdev-serial: a peer has come to a port's socket (``ConnectionMessage``, one
+  /// descriptor).
+  case connection = 108
   /// Monitor to launcher: make a file for what the operator wants written (``OutputRequest``); the
   /// reply brings its descriptor.
   case openOutput = 120
@@ -147,6 +150,20 @@ public struct MediumMessage: Equatable, WireCodable {
     slot = try reader.get("slot")
     isPresent = try reader.getBool("present flag")
     guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
+  }
+}
+
+/// ``LaunchRequest/connection``.
+public struct ConnectionMessage: Equatable, WireCodable {
+  /// The serial port: 0 for COM1.
+  public var port: UInt8
+
+  public init(port: UInt8) { self.port = port }
+
+  public func encode(to writer: inout WireWriter) { writer.put(port) }
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    port = try reader.get("port")
+    guard port < 4 else { throw ProtocolError("there is no serial port \(port)") }
   }
 }
 

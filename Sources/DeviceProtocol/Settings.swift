@@ -321,6 +321,8 @@ public struct SerialSettings: Equatable, WireCodable {
     case duplex = 2
     /// A regular file for output only, written at offsets from `start` on. One descriptor.
     case file = 3
+    /// A Unix stream socket whose peers come and go: the pipe, and the peer if there is one.
+    case socket = 4
   }
 
   /// One port.
@@ -328,20 +330,25 @@ public struct SerialSettings: Equatable, WireCodable {
     public var backend: Backend
     /// ``Backend/file``: the file's length when the machine started.
     public var start: UInt64
+    /// ``Backend/socket``: whether there is a peer, whose descriptor comes after the pipe.
+    public var isConnected: Bool
 
-    public init(backend: Backend, start: UInt64 = 0) {
+    public init(backend: Backend, start: UInt64 = 0, isConnected: Bool = false) {
       self.backend = backend
       self.start = start
+      self.isConnected = isConnected
     }
 
     public func encode(to writer: inout WireWriter) {
       writer.put(backend.rawValue)
       writer.put(start)
+      writer.put(isConnected)
     }
 
     public init(from reader: inout WireReader) throws(ProtocolError) {
       backend = try reader.getCase("back end")
       start = try reader.get("start")
+      isConnected = try reader.getBool("connected flag")
     }
   }
 

@@ -16,6 +16,13 @@ public struct StreamListener: Sendable {
     return Self(Descriptor(owning: try SystemError.check("listen \(path)", raw)))
   }
 
+  /// Connects to a listening socket at a path, at once or not at all; what it gives never waits.
+  public static func connect(_ path: String) throws(SystemError) -> Descriptor {
+    // SAFETY: the path is a NUL-terminated copy that outlives the call.
+    let raw = unsafe bh_stream_connect(path)
+    return Descriptor(owning: try SystemError.check("connect \(path)", raw))
+  }
+
   /// Takes a peer that has connected; what it gives never waits.
   public func accept() throws(SystemError) -> Descriptor {
     Descriptor(owning: try SystemError.check("accept", bh_accept_nonblocking(descriptor.raw)))

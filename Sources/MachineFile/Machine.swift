@@ -134,6 +134,8 @@ public struct Machine: Hashable, Sendable {
     case file(String)
     /// A listening Unix socket at this path.
     case unix(String)
+    /// A Unix socket at this path that another program listens at.
+    case connect(String)
     case null
   }
 

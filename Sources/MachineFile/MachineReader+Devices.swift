@@ -109,7 +109,7 @@ extension MachineReader {
 
   /// Reads `[[serial]]`: at most four, COM1 first.
   mutating func readSerial(_ root: Table, _ machine: inout Machine) {
-    let kinds: [PathReader.Kind] = [.stdio, .pty, .file, .unix, .null]
+    let kinds: [PathReader.Kind] = [.stdio, .pty, .file, .unix, .connect, .null]
     for table in reader.tables("serial", in: root, limit: 4, example: "backend") {
       guard table.members["backend"] != nil else {
         reader.missing(

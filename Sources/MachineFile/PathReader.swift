@@ -47,6 +47,7 @@ struct PathReader {
     case pty
     case file = "file:PATH"
     case unix = "unix:PATH"
+    case connect = "connect:PATH"
     case null
   }
 
@@ -68,6 +69,10 @@ struct PathReader {
     if kinds.contains(.unix), text.value.hasPrefix("unix:") {
       guard let path = rest(of: text, after: "unix:", &reader) else { return nil }
       return checkSocket(path, text, &reader) ? .unix(path) : nil
+    }
+    if kinds.contains(.connect), text.value.hasPrefix("connect:") {
+      guard let path = rest(of: text, after: "connect:", &reader) else { return nil }
+      return checkSocket(path, text, &reader) ? .connect(path) : nil
     }
     reader.report(text, "\(quoted(text.value)) is not a back end", accepted: accepted)
     return nil
@@ -105,7 +110,7 @@ struct PathReader {
       } else {
         terminalOwner = key
       }
-    case .file(let path), .unix(let path): claim(path, for: key, &reader)
+    case .file(let path), .unix(let path), .connect(let path): claim(path, for: key, &reader)
     case .pty, .null, nil: break
     }
   }

@@ -176,6 +176,7 @@ public struct Plan: Hashable, Sendable {
     case .pty: "a new pty"
     case .file(let path): "file \(path)"
     case .unix(let path): "listening socket \(path)"
+    case .connect(let path): "connection to the socket \(path)"
     case .null: "nothing"
     }
   }

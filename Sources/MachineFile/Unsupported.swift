@@ -29,17 +29,15 @@ struct Unsupported: Sendable {
     Unsupported(
       key: "machine.cpu-model", match: .noneOf(["host", "base", "v2"]),
       accepted: "host, base, v2"),
-    Unsupported(key: "serial[].backend", match: .prefix("unix:"), accepted: serialBackends),
     Unsupported(key: "display.vnc", match: .any, accepted: "no display key"),
     Unsupported(key: "display.web", match: .any, accepted: "no display key"),
     Unsupported(key: "display.password-file", match: .any, accepted: "no display key"),
     Unsupported(key: "monitor.hmp", match: .equal("stdio"), accepted: "unix:PATH"),
-    Unsupported(key: "debug.console", match: .prefix("unix:"), accepted: serialBackends),
+    Unsupported(
+      key: "debug.console", match: .prefix("unix:"), accepted: "stdio, pty, file:PATH, null"),
     Unsupported(key: "device.*.socket", match: .any, accepted: "no socket key"),
     Unsupported(key: "device.*.dma", match: .equal("shared"), accepted: "mediated"),
   ]
-
-  private static let serialBackends = "stdio, pty, file:PATH, null"
 
   func matches(_ content: TOMLNode.Content) -> Bool {
     switch match {

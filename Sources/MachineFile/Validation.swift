@@ -171,6 +171,14 @@ extension ParsedMachine {
           remedy: "accepted: a path where a socket can be made")
       }
       try checkFolder(of: path, key, files)
+    case .connect(let path):
+      let status = files.status(of: path)
+      guard status.kind == .socket else {
+        let problem = status.kind == .missing ? "does not exist" : "is \(status.kind.rawValue)"
+        throw error(
+          key, "\(quoted(path)) \(problem)",
+          remedy: "accepted: a Unix socket that a program listens at already")
+      }
     case .stdio, .pty, .null, nil: break
     }
   }

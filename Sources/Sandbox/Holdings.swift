@@ -63,8 +63,13 @@ extension SandboxProfile {
       ]
     case "serial":
       return [Holding(.null, 1...5, "standard input, and ports that write there")]
-        + device.dropFirst()
-        + [Holding(.event, 3...4, "the watcher, the workers, and the lines")]
+        + ground.dropFirst()
+        + [
+          Holding(
+            .socket, 2...10,
+            "the channels to the launcher and the core, and of four ports' sockets the peers that "
+              + "have left while their input is still read")
+        ] + [Holding(.event, 3...4, "the watcher, the workers, and the lines")]
     case "vga":
       return device + [Holding(.event, 2...2, "the watcher and the workers")]
     case "monitor":

@@ -14,11 +14,17 @@ public struct OpenedBackend: Sendable {
   public var output: Descriptor
   /// A new pseudo-terminal, kept open as long as the machine runs.
   public var terminal: PseudoTerminal?
+  /// The peers of a socket.
+  public var peers: SerialPeers?
 
   /// Opens a back end; a file is emptied, as QEMU does it.
   public init(_ backend: Machine.Backend) throws(SystemError) {
     switch backend {
-    case .null, .unix:  // A socket is refused when the machine file is read.
+    case .unix, .connect:
+      port = SerialSettings.Port(backend: .socket)
+      descriptors = []
+      output = try Files.open("/dev/null", .writeOnly)
+    case .null:
       port = SerialSettings.Port(backend: .null)
       descriptors = []
       output = try Files.open("/dev/null", .writeOnly)
@@ -44,9 +50,19 @@ public struct OpenedBackend: Sendable {
         descriptors = [try Files.open("/dev/null", .readOnly), output]
       }
     }
-    if port.backend == .streams || port.backend == .duplex {
+    switch port.backend {
+    case .streams, .duplex, .socket:
       let pipe = try Descriptor.pipe()
       descriptors += [pipe.reading, pipe.writing]
+    case .null, .file: break
     }
+  }
+
+  /// What vmdev-serial is told of the port, with the descriptors for it: also of a socket's peer.
+  var forDevice: (port: SerialSettings.Port, descriptors: [Descriptor]) {
+    guard let peer = peers?.peer else { return (port, descriptors) }
+    var port = port
+    port.isConnected = true
+    return (port, descriptors + [peer])
   }
 }

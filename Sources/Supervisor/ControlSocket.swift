@@ -4,7 +4,7 @@ public import LinuxSystem
 public import MachineFile
 
 /// A listening socket of a machine: that of its control, which vmctl connects to, or a stream
-/// that vmmonitor serves.
+/// that vmmonitor or a serial port serves.
 public struct ControlSocket: Sendable {
   /// The socket's path.
   public let path: String
@@ -50,10 +50,13 @@ public struct ControlSocket: Sendable {
       }
     } catch {
       switch error.number {
-      case Self.liveNumber: throw Self.running(machine, path)
+      case Self.liveNumber:
+        throw isStream
+          ? LaunchError("the socket's path \(path) is in use by another process")
+          : Self.running(machine, path)
       case Self.foreignNumber:
-        throw LaunchError("the control socket's path \(path) is something else; remove it")
-      default: throw LaunchError("no control socket: \(error)")
+        throw LaunchError("the socket's path \(path) is something else; remove it")
+      default: throw LaunchError("no socket: \(error)")
       }
     }
   }

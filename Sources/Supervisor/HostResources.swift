@@ -16,7 +16,7 @@ public struct HostResources: Sendable {
   /// The rules about backing files, for each drive.
   public let backings: [BackingFiles]
   /// The serial ports' back ends, COM1 first.
-  public let serial: [OpenedBackend]
+  public internal(set) var serial: [OpenedBackend]
   public let debugConsole: OpenedBackend?
   /// One for each device, in ``Machine/DeviceName``'s order.
   public let statePages: [Descriptor]
@@ -65,20 +65,29 @@ public struct HostResources: Sendable {
       machine.controlPath(inRuntimeFolder: RuntimeFolder.path), machine: machine.name,
       isOwnFolder: machine.monitor.control == nil, janitor: janitor)
     var sockets: [ControlSocket] = []
+    var listening: [Int: ControlSocket] = [:]
     do throws(LaunchError) {
       for (_, path) in machine.monitor.served {
         sockets.append(
           try ControlSocket(path, machine: machine.name, isOwnFolder: false, isStream: true))
       }
+      for (index, backend) in machine.serial.enumerated() {
+        guard case .unix(let path) = backend else { continue }
+        listening[index] =
+          try ControlSocket(path, machine: machine.name, isOwnFolder: false, isStream: true)
+      }
     } catch {
-      for socket in sockets + [control] { socket.remove() }
+      for socket in sockets + listening.values + [control] { socket.remove() }
       throw error
     }
     monitor = sockets
     do throws(MachineFileError) {
       var serial: [OpenedBackend] = []
       for (index, backend) in machine.serial.enumerated() {
-        serial.append(try parsed.openBackend(backend, "serial[\(index)].backend"))
+        let key = "serial[\(index)].backend"
+        var opened = try parsed.openBackend(backend, key)
+        opened.peers = try parsed.openPeers(backend, key, listening[index])
+        serial.append(opened)
       }
       self.serial = serial
       debugConsole =
@@ -89,7 +98,7 @@ public struct HostResources: Sendable {
         }
       statePages = try parsed.makeStatePages()
     } catch {
-      for socket in sockets + [control] { socket.remove() }
+      for socket in sockets + listening.values + [control] { socket.remove() }
       throw LaunchError("\(error)")
     }
     unixSeconds = HostClock.unixSeconds()
@@ -97,7 +106,9 @@ public struct HostResources: Sendable {
 
   /// Removes the files of every socket.
   public func removeSockets() {
-    for socket in monitor + [control] { socket.remove() }
+    for socket in monitor + serial.compactMap({ $0.peers?.socket }) + [control] {
+      socket.remove()
+    }
   }
 }
 
@@ -142,6 +153,18 @@ extension ParsedMachine {
       return try OpenedBackend(backend)
     } catch {
       throw self.error(key, "\(error)", remedy: "accepted: a back end that can be opened")
+    }
+  }
+
+  func openPeers(
+    _ backend: Machine.Backend, _ key: String, _ socket: ControlSocket?
+  ) throws(MachineFileError) -> SerialPeers? {
+    do throws(SystemError) {
+      if case .connect(let path) = backend { return try SerialPeers(connectingTo: path) }
+      return socket.map { SerialPeers($0) }
+    } catch {
+      throw self.error(
+        key, "\(error)", remedy: "accepted: a Unix socket that a program listens at already")
     }
   }
 

@@ -95,6 +95,7 @@ struct ChildSetup {
     case .pty: "pty:" + (opened.terminal?.path ?? "")
     case .file(let path): "file:" + path
     case .unix(let path): "unix:" + path
+    case .connect(let path): "connect:" + path
     case .null: "null"
     }
   }
@@ -171,9 +172,10 @@ struct ChildSetup {
   }
 
   private static func serial(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
-    let settings = SerialSettings(common: common(machine), ports: resources.serial.map(\.port))
+    let ports = resources.serial.map(\.forDevice)
+    let settings = SerialSettings(common: common(machine), ports: ports.map(\.port))
     return ChildSetup(
-      settings: settings.wireBytes, descriptors: resources.serial.flatMap(\.descriptors))
+      settings: settings.wireBytes, descriptors: ports.flatMap(\.descriptors))
   }
 
   private static func vga(_ machine: Machine, _ resources: HostResources) -> ChildSetup {

@@ -10,6 +10,7 @@ extension Supervisor {
     var poller = Poller()
     poller.add(signals, .readable)
     let janitorPlace = janitor?.descriptor.map { poller.add($0, .readable) }
+    let peers = watchPeers(&poller)
     var places: [(child: Child, process: Int, channel: Int?, log: Int?)] = []
     for child in children {
       places.append(
@@ -30,6 +31,7 @@ extension Supervisor {
         "the janitor \(status); if vmlaunch is killed now, the control socket and a raw terminal "
           + "stay as they are")
     }
+    takePeers(poller, peers)
     for place in places {
       if let log = place.log, !poller[log].isEmpty { show(place.child) }
       if let channel = place.channel, !poller[channel].isEmpty { receive(place.child) }
@@ -53,6 +55,7 @@ extension Supervisor {
       consider(child.started &+ Self.reportPatience)
     }
     for deadline in quitDeadlines.values { consider(deadline) }
+    for backend in resources.serial { if let time = backend.peers?.nextTry { consider(time) } }
     let now = HostClock.monotonic()
     return next.map { $0 > now ? $0 - now : 0 }
   }
@@ -66,6 +69,7 @@ extension Supervisor {
     default: break
     }
     guard case .running = phase else { return }
+    connectAgain(now)
     for child in children where !child.hasReported && now >= child.started &+ Self.reportPatience {
       return end(2, "\(child.role.executable) did not lock itself down within 30 seconds")
     }

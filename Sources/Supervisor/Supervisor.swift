@@ -115,6 +115,7 @@ public final class Supervisor {
   private func announce() {
     for (index, backend) in resources.serial.enumerated() {
       if let path = backend.terminal?.path { say("COM\(index + 1) is \(path)") }
+      if let path = backend.peers?.socket?.path { say("COM\(index + 1) listens at \(path)") }
     }
     if let path = resources.debugConsole?.terminal?.path { say("the debug console is \(path)") }
     guard machine.serial.contains(.stdio), let input = try? Files.standardStream(0) else { return }

@@ -12,7 +12,8 @@ struct Main {
     do {
       let settings = try SerialSettings(wireBytes: setup.settings)
       let server = DeviceServer(setup, .serial, settings.common)
-      let endpoint = try SerialEndpoint(settings, setup.descriptors)
+      let endpoint = try SerialEndpoint(
+        settings, setup.descriptors, launcher: setup.launcher)
       server.serve(endpoint, role: "serial")
     } catch {
       DeviceProcess.end("\(error)")

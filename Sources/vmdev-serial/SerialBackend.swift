@@ -13,7 +13,9 @@ internal import Serial
 /// stream has no memory of what it took; there, each chunk passes through a pipe that
 /// outlives the process: it is written with one byte more, and spliced on. What is left in
 /// the pipe says how much has arrived, and the byte that stays behind says that the chunk
-/// was put in at all.
+/// was put in at all. Of a socket's peers only one is there at a time, connected by the launcher,
+/// which keeps the connection when this process dies; what is sent while there is none is lost,
+/// as on an open wire.
 struct SerialBackend: DeviceState {
   /// How far the chunk at the head of the queue is.
   private enum Phase {
@@ -28,7 +30,9 @@ struct SerialBackend: DeviceState {
   private let kind: SerialSettings.Backend
   private let start: UInt64
   private var input: Descriptor?
-  private let output: Descriptor?
+  private var output: Descriptor?
+  /// The peer whose input comes when all that its predecessor sent has been read.
+  private var nextInputs: Descriptor?
   private let pipe: (reading: Descriptor, writing: Descriptor)?
 
   // State.
@@ -75,13 +79,28 @@ struct SerialBackend: DeviceState {
       let both = try next()
       (input, output) = (both, both)
       pipe = (try next(), try next())
+    case .socket:
+      pipe = (try next(), try next())
+      let peer = port.isConnected ? try next() : nil
+      (input, output) = (peer, peer)
     }
-    if kind == .streams || kind == .duplex {
+    if isStream {
       try input?.setNonBlocking(true)
       try output?.setNonBlocking(true)
       try pipe?.reading.setNonBlocking(true)
     }
   }
+
+  /// Whether output passes through the pipe.
+  private var isStream: Bool {
+    switch kind {
+    case .null, .file: false
+    case .streams, .duplex, .socket: true
+    }
+  }
+
+  /// Whether peers come and go.
+  var hasPeers: Bool { kind == .socket }
 
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("written", &written)
@@ -99,9 +118,32 @@ struct SerialBackend: DeviceState {
   // MARK: - Watching
 
   mutating func watch(_ watcher: Watcher) {
-    guard kind == .streams || kind == .duplex else { return }
-    if let input { inputSource = watcher.add(input, .readable, isOn: false) }
-    if let output { outputSource = watcher.add(output, .writable, isOn: false) }
+    guard isStream, let pipe else { return }
+    // Where there is no peer yet, another descriptor keeps its place.
+    inputSource = watcher.add(input ?? pipe.reading, .readable, isOn: false)
+    outputSource = watcher.add(output ?? pipe.writing, .writable, isOn: false)
+  }
+
+  /// Takes a new peer, after the launcher has seen that the one before it is gone.
+  mutating func connect(_ peer: Descriptor, _ watcher: Watcher) {
+    guard hasPeers, outputSource >= 0 else { return }
+    output = peer
+    isBlocked = false
+    watcher.set(outputSource, isOn: false)
+    watcher.set(outputSource, to: peer)
+    if input == nil {
+      input = peer
+      watcher.set(inputSource, to: peer)
+    } else {
+      nextInputs = peer
+    }
+  }
+
+  /// Ends the input of a stream; that of the next peer follows.
+  private mutating func endInput(_ watcher: Watcher) {
+    input = nextInputs
+    nextInputs = nil
+    if let input { watcher.set(inputSource, to: input) }
   }
 
   /// Watches the input only while there is room for it.
@@ -110,7 +152,7 @@ struct SerialBackend: DeviceState {
     watcher.set(inputSource, isOn: input != nil && waiting.isEmpty)
   }
 
-  mutating func ready(_ sources: UInt64) {
+  mutating func ready(_ sources: UInt64, _ watcher: Watcher) {
     if outputSource >= 0, sources & 1 << UInt64(outputSource) != 0 { isBlocked = false }
     guard inputSource >= 0, sources & 1 << UInt64(inputSource) != 0, let input,
       waiting.count < Self.mostInput
@@ -119,9 +161,9 @@ struct SerialBackend: DeviceState {
       let bytes = try input.read(Self.mostInput - waiting.count)
       waiting += bytes
       // The end of the input: the port stays, and nothing comes any more.
-      if bytes.isEmpty { self.input = nil }
+      if bytes.isEmpty { endInput(watcher) }
     } catch {
-      if !error.isNotReady && !error.isInterrupted { self.input = nil }
+      if !error.isNotReady && !error.isInterrupted { endInput(watcher) }
     }
   }
 
@@ -146,7 +188,7 @@ struct SerialBackend: DeviceState {
       uart.dropOutgoing(UART16550.queueCapacity)
       return true
     case .file: return writeFile(&uart)
-    case .streams, .duplex: return pumpStream(&uart, watcher)
+    case .streams, .duplex, .socket: return pumpStream(&uart, watcher)
     }
   }
 
@@ -166,7 +208,11 @@ struct SerialBackend: DeviceState {
   }
 
   private mutating func pumpStream(_ uart: inout UART16550, _ watcher: Watcher) -> Bool {
-    guard let pipe, let output, !isBlocked else { return false }
+    guard let pipe, !isBlocked else { return false }
+    guard let output else {
+      dropOutput(&uart, pipe.reading)
+      return true
+    }
     switch phase {
     case Phase.staged:
       do throws(SystemError) {
@@ -201,6 +247,15 @@ struct SerialBackend: DeviceState {
       chunk = UInt16(bytes.count)
       return true
     }
+  }
+
+  /// Drops what the guest sent: nobody is connected.
+  private mutating func dropOutput(_ uart: inout UART16550, _ pipe: Descriptor) {
+    if let left = try? pipe.readableCount(), left > 0 { _ = try? pipe.read(left) }
+    isInPipe = false
+    phase = Phase.idle
+    chunk = 0
+    uart.dropOutgoing(UART16550.queueCapacity)
   }
 
   /// Splices on, or copies where the output cannot be spliced to (a file opened to append).

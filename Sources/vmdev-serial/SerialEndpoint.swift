@@ -10,9 +10,15 @@ internal import Serial
 struct SerialEndpoint: DeviceEndpoint {
   private var ports = SerialPorts()
   private var backends: [SerialBackend]
+  /// The launcher, which says who has connected.
+  private let launcher: Channel
+  private var launcherSource = -1
 
   /// Takes the settings and the descriptors that they name.
-  init(_ settings: SerialSettings, _ descriptors: [Descriptor]) throws(SystemError) {
+  init(
+    _ settings: SerialSettings, _ descriptors: [Descriptor], launcher: Channel
+  ) throws(SystemError) {
+    self.launcher = launcher
     var rest = descriptors[...]
     backends = []
     for port in settings.ports { backends.append(try SerialBackend(port, &rest)) }
@@ -74,6 +80,9 @@ struct SerialEndpoint: DeviceEndpoint {
 
   mutating func granted(_ services: HostServices) throws(ChannelError) {
     for index in backends.indices { backends[index].watch(services.watcher) }
+    if backends.contains(where: \.hasPeers) {
+      launcherSource = services.watcher.add(launcher.socket.descriptor, .readable)
+    }
   }
 
   mutating func restored(_ services: HostServices) {
@@ -81,8 +90,31 @@ struct SerialEndpoint: DeviceEndpoint {
   }
 
   mutating func ready(_ sources: UInt64, services: HostServices) {
-    for index in backends.indices { backends[index].ready(sources) }
+    if launcherSource >= 0, sources & 1 << UInt64(launcherSource) != 0 { takePeers(services) }
+    for index in backends.indices { backends[index].ready(sources, services.watcher) }
     feed(services)
+  }
+
+  /// Takes the peers that the launcher has accepted.
+  private mutating func takePeers(_ services: HostServices) {
+    do throws(ChannelError) {
+      while let packet = try launcher.receive(wait: false) {
+        guard packet.header.request == LaunchRequest.connection.rawValue,
+          let peer = packet.descriptors.first
+        else { continue }
+        let port: Int
+        do throws(ProtocolError) {
+          port = Int((try packet.decode() as ConnectionMessage).port)
+        } catch {
+          throw .broken(error)
+        }
+        guard port < backends.count else { continue }
+        backends[port].connect(peer, services.watcher)
+      }
+    } catch {
+      // The launcher is gone, and this process goes with it.
+      services.watcher.set(launcherSource, isOn: false)
+    }
   }
 
   var deadline: VMTime? { ports.deadline }

@@ -106,11 +106,11 @@ extension BadFileTests {
     .named(
       "[[serial]]",
       "m.toml:2:3: serial[0].backend: required but missing; accepted: stdio, pty, file:PATH, "
-        + "unix:PATH, null"),
+        + "unix:PATH, connect:PATH, null"),
     .named(
       "[[serial]]\nbackend = \"tty\"",
       "m.toml:3:11: serial[0].backend: \"tty\" is not a back end; accepted: stdio, pty, "
-        + "file:PATH, unix:PATH, null"),
+        + "file:PATH, unix:PATH, connect:PATH, null"),
     .named(
       "[[serial]]\nbackend = \"file:\"",
       "m.toml:3:11: serial[0].backend: the path is empty; accepted: a path"),

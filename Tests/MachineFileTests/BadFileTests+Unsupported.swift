@@ -30,10 +30,6 @@ extension BadFileTests {
       "[monitor]\nhmp = \"stdio\"",
       "m.toml:3:7: monitor.hmp: \"stdio\" is not supported by this version; accepted: unix:PATH"),
     .named(
-      "[[serial]]\nbackend = \"pty\"\n[[serial]]\nbackend = \"unix:s\"",
-      "m.toml:5:11: serial[1].backend: \"unix:s\" is not supported by this version; accepted: "
-        + "stdio, pty, file:PATH, null"),
-    .named(
       "[debug]\nconsole = \"unix:s\"",
       "m.toml:3:11: debug.console: \"unix:s\" is not supported by this version; accepted: "
         + "stdio, pty, file:PATH, null"),

@@ -72,7 +72,8 @@ struct PlanTests {
     let settings = SerialSettings(
       common: Self.common, ports: Array(repeating: .init(backend: .null), count: count))
 
-    let endpoint = try SerialEndpoint(settings, [])
+    let (launcher, _) = try PacketSocket.pair()
+    let endpoint = try SerialEndpoint(settings, [], launcher: Channel(launcher))
 
     try Self.expect("vmdev-serial", machine, endpoint.claims())
   }

@@ -79,7 +79,8 @@ extension SystemTests {
         "[[serial]]\nbackend = \"stdio\"\n[debug]\nconsole = \"stdio\"", ":5:11: debug.console: "),
       BadMachine("[[serial]]\nbackend = \"file:none/log\"", ":3:11: serial[0].backend: "),
       BadMachine("[[serial]]\nbackend = \"file:folder\"", ":3:11: serial[0].backend: "),
-      BadMachine("[[serial]]\nbackend = \"unix:sock\"", ":3:11: serial[0].backend: "),
+      BadMachine("[[serial]]\nbackend = \"unix:none/sock\"", ":3:11: serial[0].backend: "),
+      BadMachine("[[serial]]\nbackend = \"connect:none\"", ":3:11: serial[0].backend: "),
       BadMachine(
         String(repeating: "[[serial]]\nbackend = \"null\"\n", count: 5), "serial: "),
       BadMachine("[display]\nvnc = \"127.0.0.1:5900\"", ":3:1: display.vnc: not supported"),

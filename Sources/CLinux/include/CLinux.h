@@ -59,6 +59,7 @@ int bh_seqpacket_pair(int pair[_Nonnull 2]);
 int bh_seqpacket_listen(const char *_Nonnull path, int mode);
 int bh_stream_listen(const char *_Nonnull path, int mode);
 int bh_seqpacket_connect(const char *_Nonnull path, int flags);  // SOCK_NONBLOCK or none
+int bh_stream_connect(const char *_Nonnull path);  // never waits
 int bh_accept(int fd);
 int bh_accept_nonblocking(int fd);
 pid_t bh_peer_process(int fd);  // who listens at, or made, the other end

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// diskbench.c - the first process of a guest that measures its first IDE disk.
-// Build: gcc -O2 -static diskbench.c -o diskbench
+// devicebench.c - the first process of a guest that measures its first IDE disk, its first serial
+// port and its screen in text mode.
+// Build: gcc -O2 -static devicebench.c -o devicebench
 // It loads /modules/*.ko in the order of their names, waits for the disk, and for each phase says
 //   DB begin NAME / DB end NAME BYTES OPERATIONS NANOSECONDS
 // on the console, with a pause at each side, so that who listens can look at the clock of the
-// processors in between. Everything is O_DIRECT, one request at a time, as dd does it with
-// iflag=direct. Kernel command line: DB_DISK=/dev/sda DB_MIB=256 DB_READS=2000.
+// processors in between. On the disk everything is O_DIRECT, one request at a time, as dd does it
+// with iflag=direct. Kernel command line: DB_DISK=/dev/sda DB_MIB=256 DB_READS=2000 DB_LINES=20000.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include <linux/fs.h>
@@ -74,6 +76,30 @@ static void finish(const char *name, uint64_t bytes, uint64_t operations) {
   fflush(stdout);
 }
 
+// Writes lines of 64 characters to a terminal, and waits until it has taken all of them.
+static void lines(const char *phase, const char *name, uint64_t count) {
+  int terminal = open(name, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+  if (terminal < 0) end(name);
+  struct termios mode;
+  if (tcgetattr(terminal, &mode) != 0) end(name);
+  cfmakeraw(&mode);
+  mode.c_oflag = strcmp(phase, "screen") == 0 ? OPOST | ONLCR : 0;
+  if (tcsetattr(terminal, TCSANOW, &mode) != 0) end(name);
+  char text[64], number[21];
+  memset(text, '-', sizeof text);
+  text[8] = ' ';
+  text[63] = '\n';
+  begin(phase);
+  for (uint64_t line = 0; line < count; line++) {
+    snprintf(number, sizeof number, "%08llu", (unsigned long long)line);
+    memcpy(text, number, 8);
+    if (write(terminal, text, 64) != 64) end(name);
+  }
+  if (tcdrain(terminal) != 0) end(name);
+  finish(phase, count * 64, count);
+  close(terminal);
+}
+
 int main(void) {
   mount("dev", "/dev", "devtmpfs", 0, "");
   mount("proc", "/proc", "proc", 0, "");
@@ -111,6 +137,9 @@ int main(void) {
     if (pread(disk, buffer, 4096, (off_t)at) != 4096) end("random");
   }
   finish("random", reads * 4096, reads);
+
+  lines("serial", "/dev/ttyS0", (1 << 20) / 64);
+  lines("screen", "/dev/tty1", number("DB_LINES", 20000));
 
   printf("DB done\n");
   fflush(stdout);
