@@ -20,7 +20,12 @@ extension Supervisor {
     drain(child)
     children.removeAll { $0 === child }
     switch phase {
-    case .leaving, .over: return
+    case .leaving, .over:
+      // The core may have seen the channel close first, and how the process ended says more.
+      if case .device = child.role, status != .exited(code: 0) {
+        say("\(child.role.executable): \(Self.reason(child, status))")
+      }
+      return
     case .stopping:
       if child.role == .core { end(2, "vmcore \(status) before the machine had ended") }
       return
