@@ -99,7 +99,7 @@ let package = Package(
     // The operator's side, which parses what clients send; far from core and devices.
     .target(
       name: "Operator", dependencies: ["DeviceProtocol", "LinuxSystem", "Monitor", "Picture"],
-      resources: [.embedInCode("qmp-schema.json")], swiftSettings: settings),
+      resources: [.embedInCode("../../protocols/qmp-schema.json")], swiftSettings: settings),
 
     // Launch.
     library("MachineFile", [.product(name: "TOMLKit", package: "TOMLKit")]),

@@ -43,7 +43,7 @@ extension SystemTests {
 
     @Test(
       "a disc boots, and the guest sees it go and another one come",
-      .timeLimit(.minutes(5)), arguments: Requirements.accelerators)
+      .timeLimit(.minutes(10)), arguments: Requirements.accelerators)
     func discs(accelerator: String) throws {
       let scratch = try Scratch()
       try scratch.disc("one.iso", holding: "first.txt", "one\n")
@@ -55,7 +55,8 @@ extension SystemTests {
       file.extra = "[boot]\norder = [\"cdrom\"]"
       let machine = try RunningMachine(file, in: scratch)
       defer { machine.end() }
-      try #require(machine.hasSent("grub> "), "\(machine.serial.suffix(800)) \(machine.errors)")
+      try #require(
+        machine.hasSent("grub> ", seconds: 400), "\(machine.serial.suffix(800)) \(machine.errors)")
       #expect(machine.serial.contains("a disc with first.txt"))
       #expect(try ask("cat (cd)/first.txt", machine).contains("one\n"))
 
@@ -78,7 +79,7 @@ extension SystemTests {
     }
 
     @Test(
-      "a changed disc stays when the drive's process is killed", .timeLimit(.minutes(5)))
+      "a changed disc stays when the drive's process is killed", .timeLimit(.minutes(10)))
     func changed() throws {
       let scratch = try Scratch()
       try scratch.disc("one.iso", holding: "first.txt", "one\n")
@@ -90,7 +91,8 @@ extension SystemTests {
       file.extra = "[boot]\norder = [\"cdrom\"]"
       let machine = try RunningMachine(file, in: scratch)
       defer { machine.end() }
-      try #require(machine.hasSent("grub> "), "\(machine.serial.suffix(800)) \(machine.errors)")
+      try #require(
+        machine.hasSent("grub> ", seconds: 400), "\(machine.serial.suffix(800)) \(machine.errors)")
       let result = try machine.control(["change"], "ide1.0", scratch["two.iso"])
       #expect(result.code == 0, "\(result.output)")
       #expect(machine.hasSaid("ide1.0: another disc is in the drive"))
@@ -108,7 +110,7 @@ extension SystemTests {
       #expect(machine.exitCode() == 0, "\(machine.errors)")
     }
 
-    @Test("a drive may start empty, and get its disc later", .timeLimit(.minutes(5)))
+    @Test("a drive may start empty, and get its disc later", .timeLimit(.minutes(10)))
     func empty() throws {
       let scratch = try Scratch()
       try scratch.disc("one.iso", holding: "first.txt", "one\n")
@@ -127,7 +129,7 @@ extension SystemTests {
       try #require(machine.hasLogged("No bootable device", seconds: 60), "\(machine.console)")
       #expect(try machine.control(["change"], "ide1.0", scratch["one.iso"]).code == 0)
       #expect(try machine.control(["reset"]).code == 0)
-      #expect(machine.hasSent("a disc with first.txt"), "\(machine.console)")
+      #expect(machine.hasSent("a disc with first.txt", seconds: 400), "\(machine.console)")
     }
 
     @Test(
