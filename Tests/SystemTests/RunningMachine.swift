@@ -147,12 +147,12 @@ final class RunningMachine {
   }
 
   /// Waits until the guest has sent a text to COM1, `times` times.
-  func hasSent(_ text: String, times: Int = 1, seconds: Double = 120) -> Bool {
+  func hasSent(_ text: String, times: Int = 1, seconds: Double = 300) -> Bool {
     waits(seconds) { self.serial.components(separatedBy: text).count > times }
   }
 
   /// Waits until the firmware has written a text to its debug console, `times` times.
-  func hasLogged(_ text: String, times: Int = 1, seconds: Double = 120) -> Bool {
+  func hasLogged(_ text: String, times: Int = 1, seconds: Double = 300) -> Bool {
     waits(seconds) { self.console.components(separatedBy: text).count > times }
   }
 
