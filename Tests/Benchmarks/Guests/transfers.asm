@@ -23,6 +23,12 @@ BUFFER equ 0x100000
   mov dx, 0xCFC
   out dx, eax
 %endmacro
+%macro model 2              ; a model-specific register
+  mov ecx, %1
+  mov eax, %2
+  xor edx, edx
+  wrmsr
+%endmacro
 %macro put 2
   mov dx, %1
   mov al, %2
@@ -59,6 +65,11 @@ start:
   put 0xA1, 0x01
   put 0x21, 0xFB
   put 0xA1, 0xBF
+  ; The local APIC lets the PIC's interrupts through: as x2APIC, which real mode reaches, it is
+  ; enabled (SIVR) and has LINT0 as ExtINT.
+  model 0x1B, 0xFEE00D00
+  model 0x80F, 0x1FF
+  model 0x835, 0x700
   put 0x3F6, 0
   put 0x1F6, 0xE0
 %if PHASE == 2
