@@ -98,8 +98,9 @@ public struct SoftCPU: ~Copyable {
   /// How many instructions were executed, counted in blocks.
   public internal(set) var instructionCount: UInt64 = 0
 
-  /// Makes a vCPU in its state after a reset; `cpuid` is what the guest is told, which decides
-  /// about the instructions that it may use. With `translates` frequent code becomes host code,
+  /// Makes a vCPU in its state after a reset.
+  ///
+  /// `cpuid` is what the guest is told, which decides about the instructions that it may use. With `translates` frequent code becomes host code,
   /// where the system gives memory to execute it in.
   public init(
     cpuid: CPUIDTable, memory: PhysicalMemory, bus: any SoftBus, attention: Attention,

@@ -144,8 +144,8 @@ struct TranslatorTests {
       case 11: return form([0x8A | wide], reg: reg, size: size)
       case 12: return form([0xC6 | wide], reg: 0, size: size, immediate: min(size, 4))
       case 13:
-        let first = form([0x0F, random.pick([0xB6, 0xB7, 0xBE, 0xBF])], reg: reg, size: max(size, 2))
-        return first
+        let opcode: UInt8 = random.pick([0xB6, 0xB7, 0xBE, 0xBF])
+        return form([0x0F, opcode], reg: reg, size: max(size, 2))
       case 14: return form([0xFE | wide], reg: UInt8(random.below(2)), size: size)
       case 15: return form([0xF6 | wide], reg: UInt8(2 + random.below(2)), size: size)
       case 16:
