@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
 #include "CHostCPU.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Tables of single instructions, each with a return, eight bytes apart: the instruction's bytes
  * are its opcode and a fixed ModRM of C1h (register 0, register 1). */
@@ -209,4 +213,24 @@ void bh_x87(void *state, unsigned opcode, unsigned modrm, void *memory, uint64_t
       : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
         "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
   *flags = result;
+}
+
+int bh_code_buffer(uint64_t size, void **writable, void **executable) {
+  int descriptor = memfd_create("translated", MFD_CLOEXEC);
+  if (descriptor < 0) return -1;
+  if (ftruncate(descriptor, (off_t)size) != 0) {
+    close(descriptor);
+    return -1;
+  }
+  void *first = mmap(0, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  void *second = mmap(0, size, PROT_READ | PROT_EXEC, MAP_SHARED, descriptor, 0);
+  close(descriptor);
+  if (first == MAP_FAILED || second == MAP_FAILED) {
+    if (first != MAP_FAILED) munmap(first, size);
+    if (second != MAP_FAILED) munmap(second, size);
+    return -1;
+  }
+  *writable = first;
+  *executable = second;
+  return 0;
 }

@@ -27,6 +27,9 @@ extension SoftCPU {
   private mutating func executeBlocks() throws(Fault) {
     // What is asked for and cannot be done yet waits; all that changes this ends a block.
     let servable = servable
+    if translator.isOn, mode == .bits64, checkedSegments == 0 {
+      return try executeTranslated(servable)
+    }
     repeat {
       guard let place = try block() else { return try executeOne() }
       try executeBlock(place)

@@ -89,6 +89,8 @@ public struct SoftCPU: ~Copyable {
   var ranges = RangeCache()
   var tlb: TLB
   var code: CodeCache
+  /// Translated code, where there is to be some.
+  var translator: Translator
   /// The instruction sets that the guest has, a bit for each ``Feature``.
   let instructionSets: UInt32
   /// The vector extensions that the guest has beyond SSE2.
@@ -96,10 +98,13 @@ public struct SoftCPU: ~Copyable {
   /// How many instructions were executed, counted in blocks.
   public internal(set) var instructionCount: UInt64 = 0
 
-  /// Makes a vCPU in its state after a reset; `cpuid` is what the guest is told, which decides
-  /// about the instructions that it may use.
+  /// Makes a vCPU in its state after a reset.
+  ///
+  /// `cpuid` is what the guest is told, which decides about the instructions that it may use. With `translates` frequent code becomes host code,
+  /// where the system gives memory to execute it in.
   public init(
-    cpuid: CPUIDTable, memory: PhysicalMemory, bus: any SoftBus, attention: Attention
+    cpuid: CPUIDTable, memory: PhysicalMemory, bus: any SoftBus, attention: Attention,
+    translates: Bool = false
   ) {
     self.cpuid = cpuid
     let width = UInt64((cpuid.entry(0x8000_0008)?.eax ?? 36) & 0xFF)
@@ -111,6 +116,7 @@ public struct SoftCPU: ~Copyable {
     self.attention = attention
     tlb = TLB()
     code = CodeCache()
+    translator = Translator(byteCount: translates ? 32 << 20 : 0)
     reset()
   }
 }

@@ -34,8 +34,9 @@ final class SystemBench: SoftBus {
   }
 
   /// A vCPU after its reset, with everything that the tests need in CPUID.
-  func makeCPU(_ table: CPUIDTable = SystemBench.table) -> SoftCPU {
-    SoftCPU(cpuid: table, memory: memory, bus: self, attention: attention)
+  func makeCPU(_ table: CPUIDTable = SystemBench.table, translates: Bool = false) -> SoftCPU {
+    SoftCPU(
+      cpuid: table, memory: memory, bus: self, attention: attention, translates: translates)
   }
 
   static let table = CPUIDTable(entries: [
@@ -179,8 +180,8 @@ final class SystemBench: SoftBus {
   }
 
   /// A vCPU in 64-bit mode at ``code``; the first 4 MiB are mapped one to one for everybody.
-  func makeLong() -> SoftCPU {
-    var cpu = makeCPU()
+  func makeLong(translates: Bool = false) -> SoftCPU {
+    var cpu = makeCPU(translates: translates)
     restart(&cpu, isLong: true)
     return cpu
   }

@@ -107,4 +107,12 @@ void bh_sha256rnds2(struct bh_vector_frame *frame);
  * The caller knows that it exists, and that no exception is pending in the state. */
 void bh_x87(void *state, unsigned opcode, unsigned modrm, void *memory, uint64_t *flags);
 
+/* Memory for code: a sealed size, mapped to be written and to be executed; zero when it worked. */
+int bh_code_buffer(uint64_t size, void **writable, void **executable);
+
+/* Calls translated code by its common entry. */
+static inline uint64_t bh_enter_translated(void *entry, void *registers, uint64_t code) {
+  return ((uint64_t(*)(void *, uint64_t))entry)(registers, code);
+}
+
 #endif

@@ -34,6 +34,8 @@ struct CodeCache: ~Copyable {
   private let instructions: UnsafeMutablePointer<Instruction>
   /// The next free place for an instruction.
   private(set) var next = 2
+  /// Counts the flushes: places are good until the next.
+  private(set) var generation: UInt64 = 0
 
   init() {
     // SAFETY: anonymous memory of our own, zero and untouched until it is used; without it the
@@ -108,5 +110,6 @@ struct CodeCache: ~Copyable {
   mutating func flush() {
     unsafe blocks.update(repeating: Block(), count: Self.blockCount)
     next = 2
+    generation &+= 1
   }
 }

@@ -18,6 +18,9 @@ struct Words<let count: Int>: ~Copyable {
 
   deinit { unsafe words.deallocate() }
 
+  /// Where the words lie, for code that works on them directly.
+  var address: UInt { unsafe UInt(bitPattern: words) }
+
   @inline(__always)
   subscript(index: Int) -> UInt64 {
     get { unsafe words[index & (count - 1)] }

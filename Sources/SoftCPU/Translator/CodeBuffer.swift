@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHostCPU
+internal import Glibc
+
+/// Memory for translated code: one memory file, mapped once to be written and once to be
+/// executed, never both at one address.
+@safe
+struct CodeBuffer: ~Copyable {
+  // SAFETY: both mappings are this struct's own, of `byteCount` bytes; every offset is checked
+  // against it before anything is written.
+  private let writable: UnsafeMutablePointer<UInt8>?
+  private let executable: UInt
+  let byteCount: Int
+  private(set) var used = 0
+
+  /// Nothing where none is asked for, or the system does not give memory to execute code in.
+  init(byteCount: Int) {
+    var first: UnsafeMutableRawPointer?
+    var second: UnsafeMutableRawPointer?
+    if byteCount > 0, unsafe bh_code_buffer(UInt64(byteCount), &first, &second) == 0 {
+      self.byteCount = byteCount
+    } else {
+      self.byteCount = 0
+    }
+    unsafe writable = first?.assumingMemoryBound(to: UInt8.self)
+    executable = UInt(bitPattern: second)
+  }
+
+  deinit {
+    guard byteCount > 0 else { return }
+    unsafe munmap(writable, byteCount)
+    unsafe munmap(UnsafeMutableRawPointer(bitPattern: executable), byteCount)
+  }
+
+  /// The address of the code at an offset.
+  func address(_ offset: Int) -> UInt { executable + UInt(offset) }
+
+  func hasRoom(_ count: Int) -> Bool { count <= byteCount - used }
+
+  /// Adds code; returns its offset.
+  ///
+  /// - Precondition: there is room for it.
+  mutating func add(_ bytes: [UInt8]) -> Int {
+    guard let writable = unsafe writable, hasRoom(bytes.count) else {
+      preconditionFailure("no room for code")
+    }
+    let offset = used
+    for place in 0..<bytes.count { unsafe writable[offset + place] = bytes[place] }
+    used += bytes.count
+    return offset
+  }
+
+  /// Writes the distance of a jump at `site` to the code at `target`.
+  mutating func link(site: Int, to target: Int) {
+    guard let writable = unsafe writable, site >= 0, site + 4 <= used, target < used else {
+      preconditionFailure("no such code")
+    }
+    let distance = UInt32(bitPattern: Int32(target - site - 4))
+    for lane in 0..<4 {
+      unsafe writable[site + lane] = UInt8(truncatingIfNeeded: distance >> UInt32(8 * lane))
+    }
+  }
+
+  /// Makes the code at `offset` a jump to that at `target`.
+  mutating func redirect(_ offset: Int, to target: Int) {
+    guard let writable = unsafe writable, offset >= 0, offset + 5 <= used else {
+      preconditionFailure("no such code")
+    }
+    unsafe writable[offset] = 0xE9
+    link(site: offset + 1, to: target)
+  }
+
+  /// Forgets the code from an offset on.
+  mutating func truncate(to offset: Int) { used = offset }
+}

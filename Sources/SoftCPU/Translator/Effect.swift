@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What the translator has to know of an instruction before it emits code.
+struct Effect {
+  /// It reads arithmetic flags, or leaves some as they were.
+  var reads = false
+  /// It writes all six.
+  var kills = false
+  /// It may leave for the interpreter before it has changed anything.
+  var mayLeave = false
+
+  /// `nil` for what is left to the interpreter.
+  init?(_ i: Instruction) {
+    let raw = i.opNumber
+    switch raw {
+    case Op.addRR8.rawValue...Op.cmpMI64.rawValue:
+      let number = raw - Op.addRR8.rawValue
+      let form = number % 20 / 4
+      kills = true
+      reads = number / 20 == 2 || number / 20 == 3
+      guard form == 0 || form == 3 ? hasPlainRegisters(i, form == 0) : hasPlainMemory(i) else {
+        return nil
+      }
+      if form == 1 || form == 2, i.size == 1, i.reg >= 16 { return nil }
+      mayLeave = form == 1 || form == 2 || form == 4
+    case Op.testRR8.rawValue...Op.testMI64.rawValue:
+      let form = (raw - Op.testRR8.rawValue) / 4
+      kills = true
+      mayLeave = form & 1 == 1
+      guard mayLeave ? hasPlainMemory(i) : hasPlainRegisters(i, form == 0) else { return nil }
+      if form == 1, i.size == 1, i.reg >= 16 { return nil }
+    case Op.movRR8.rawValue...Op.movMI64.rawValue:
+      let form = (raw - Op.movRR8.rawValue) / 4
+      mayLeave = form == 1 || form == 2 || form == 4
+      guard mayLeave ? hasPlainMemory(i) : hasPlainRegisters(i, form == 0) else { return nil }
+      if form == 1 || form == 2, i.size == 1, i.reg >= 16 { return nil }
+    case Op.movzx8R16.rawValue...Op.movsxdM64.rawValue:
+      mayLeave = i.modrm < 0xC0
+      guard mayLeave ? i.addressSize == 8 : i.rm < 16 else { return nil }
+    case Op.incR8.rawValue...Op.negM64.rawValue:
+      let number = raw - Op.incR8.rawValue
+      let operation = number % 8 / 2
+      mayLeave = number & 1 == 1
+      guard mayLeave ? i.addressSize == 8 : i.rm < 16 else { return nil }
+      kills = operation != 2
+      reads = operation < 2
+    case Op.shlRI16.rawValue...Op.sarRI64.rawValue:
+      guard i.immediate & (i.size == 8 ? 63 : 31) != 0 else { return nil }
+      kills = true
+    default:
+      guard takeOther(i) else { return nil }
+    }
+  }
+
+  private mutating func takeOther(_ i: Instruction) -> Bool {
+    switch i.op {
+    case .lea16, .lea32, .lea64: return i.addressSize == 8
+    case .nop, .cbw, .cwd: return true
+    case .pushR64, .popR64:
+      mayLeave = true
+      return i.size == 8
+    case .pushImmediate, .leave:
+      mayLeave = true
+      return i.size == 8
+    case .jcc:
+      reads = true
+      return i.size == 8
+    case .jmp: return i.size == 8
+    case .ret:
+      mayLeave = true
+      return i.size == 8
+    case .callRelative:
+      mayLeave = true
+      return i.size == 8
+    case .callIndirect, .jmpIndirect:
+      mayLeave = true
+      return i.size == 8 && (i.isRegister || i.addressSize == 8)
+    case .setcc:
+      reads = true
+      mayLeave = !i.isRegister
+      return i.isRegister ? i.rm < 16 : i.addressSize == 8
+    case .cmovR:
+      reads = true
+      return true
+    case .cmovM:
+      reads = true
+      mayLeave = true
+      return i.addressSize == 8
+    case .imul2, .imul3, .mul, .imul1:
+      // Four of the flags stay.
+      reads = true
+      mayLeave = !i.isRegister
+      return i.isRegister ? i.size > 1 : i.size > 1 && i.addressSize == 8
+    case .xchgRR: return i.size > 1 || i.rm < 16 && i.reg < 16
+    case .bswap: return i.size > 2
+    case .shift:
+      guard i.isRegister, i.size > 1 || i.rm < 16 else { return false }
+      let isFixed = i.vvvv == 0
+      if isFixed, i.immediate & (i.size == 8 ? 63 : 31) == 0 { return false }
+      kills = isFixed && i.group >= 4
+      reads = !kills
+      return true
+    case .bt, .bts, .btr, .btc:
+      reads = true
+      return i.isRegister
+    default: return false
+    }
+  }
+}
+
+/// Whether register operands are whole registers or their lowest bytes.
+private func hasPlainRegisters(_ i: Instruction, _ hasTwo: Bool) -> Bool {
+  i.rm < 16 && (!hasTwo || i.reg < 16)
+}
+
+private func hasPlainMemory(_ i: Instruction) -> Bool { i.addressSize == 8 }

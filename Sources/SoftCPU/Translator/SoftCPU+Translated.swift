@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Runs translated code, and what it leaves to the interpreter.
+extension SoftCPU {
+  /// Executes blocks, translated where they are, until somebody wants attention or an instruction
+  /// asks for care.
+  ///
+  /// - Precondition: the code is 64-bit code, and no segment has to be checked.
+  mutating func executeTranslated(_ servable: UInt32) throws(Fault) {
+    var link = 0
+    prepare()
+    repeat {
+      guard let code = try translatedBlock(link) else {
+        link = 0
+        guard let place = try block() else { return try executeOne() }
+        try executeBlock(place)
+        // What the interpreter has executed may have changed what was prepared.
+        prepare()
+        continue
+      }
+      let result = enter(code)
+      link = result & Translator.Exit.link != 0 ? Int(result & 0xFFFF_FFFF) : 0
+      if result == 0 || link != 0 { continue }
+      // Set before: it ends after that one instruction.
+      if result & Translator.Exit.single != 0 { leavesBlock = true }
+      try executeBlock(Int(result & 0xFFFF_FFFF))
+      prepare()
+    } while !leavesBlock && attention.pending & servable == 0
+  }
+
+  /// Tells translated code what it needs to know of the translations and segments.
+  @inline(__always)
+  private mutating func prepare() {
+    gpr[Translator.Slot.epoch] = tlb.epoch
+    gpr[Translator.Slot.tlb] = UInt64(tlb.address)
+    gpr[Translator.Slot.stamp] = tlb.stamp
+    gpr[Translator.Slot.jumps] = translator.jumpsAddress
+    gpr[Translator.Slot.fsBase] = segmentBase[4]
+    gpr[Translator.Slot.gsBase] = segmentBase[5]
+  }
+
+  /// Enters the code at an offset; returns what it comes back with.
+  @inline(__always)
+  private mutating func enter(_ code: Int) -> UInt64 {
+    let bits = flags.bits
+    gpr[Translator.Slot.flags] = (bits & 0xD7) << 8 | bits >> 11 & 1
+    gpr[Translator.Slot.budget] = Translator.budget
+    let result = translator.enter(code, gpr.address)
+    let made = gpr[Translator.Slot.flags]
+    flags.set(made >> 8 & 0xD5 | (made & 1) << 11)
+    instructionCount &+= Translator.budget &- gpr[Translator.Slot.budget]
+    return result
+  }
+
+  /// The code for the block at RIP, made when it is worth it; `nil` when it is interpreted.
+  ///
+  /// `link` is the site of a jump to be aimed at it, or zero.
+  @inline(__always)
+  private mutating func translatedBlock(_ link: Int) throws(Fault) -> Int? {
+    translator.follow(code.generation)
+    let slot = unsafe tlb.slot(rip)
+    guard unsafe slot.pointee.executeTag == tlb.tag(rip) else { return nil }
+    let host = unsafe UInt(truncatingIfNeeded: rip) &+ slot.pointee.addend
+    let mark = unsafe slot.pointee.mark
+    let version = CodeMark.Reference(address: mark).version
+    let block = translator.find(host, rip)
+    guard block.code > 0, block.version == version else {
+      if block.code < 0, block.version == version { return nil }
+      return translate(block, mark, version)
+    }
+    if link != 0, gpr[Translator.Slot.linkPage] == UInt64(host & ~0xFFF) {
+      translator.link(site: link, to: block.code)
+    }
+    translator.note(rip, stamp: tlb.stamp, code: block.code)
+    return block.code
+  }
+
+  /// Counts a use of a block that has no code, and makes some when there were enough.
+  @inline(never)
+  private mutating func translate(_ old: Translator.Block, _ mark: UInt, _ version: UInt64)
+    -> Int?
+  {
+    var block = old
+    if block.version != version {
+      block.version = version
+      block.uses = 0
+      if block.code > 0 { block.previous = block.code }
+      block.code = 0
+    }
+    block.uses += 1
+    // Far from the ends of the address space, so that no target near by is out of it.
+    guard block.uses > Translator.threshold,
+      let first = code.find(block.host, mark: mark, mode: mode),
+      Self.isCanonical(rip &+ 1 << 33), Self.isCanonical(rip &- 1 << 33)
+    else {
+      translator.set(block)
+      return nil
+    }
+    var instructions: [Instruction] = []
+    while code[first + instructions.count].op != .endOfBlock,
+      instructions.count < CodeCache.longestBlock
+    {
+      instructions.append(code[first + instructions.count])
+    }
+    guard !instructions.isEmpty else { return nil }
+    let (lookup, leave) = (translator.lookup, translator.leave)
+    let rip = rip
+    let added = translator.add { offset in
+      BlockTranslation.make(
+        instructions,
+        BlockTranslation.Place(
+          rip: rip, host: block.host, mark: mark, version: version, first: first,
+          offset: offset),
+        lookup: lookup, leave: leave)
+    }
+    // All code had to go: this block is counted anew.
+    guard let added else { return nil }
+    block.code = added
+    if added > 0, block.previous != 0 {
+      translator.redirect(block.previous, to: added)
+      block.previous = 0
+    }
+    translator.set(block)
+    return added > 0 ? added : nil
+  }
+}

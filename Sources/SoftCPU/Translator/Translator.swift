@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHostCPU
+
+/// The translated blocks of one vCPU: host code for guest code in 64-bit mode.
+///
+/// Translated code works on the register file (``SoftCPU/gpr``), whose slots beyond the
+/// registers it shares with the dispatcher. It holds eleven guest registers in host registers.
+/// What it cannot do it leaves to the interpreter, with everything as it was before that
+/// instruction; so it never raises an exception itself.
+@safe
+struct Translator: ~Copyable {
+  // SAFETY: the tables are this struct's own memory, indices are masked to their sizes. Code is
+  // only entered at places where this struct has put a block's first instruction.
+
+  /// Slots of the register file.
+  enum Slot {
+    static let rip = 17
+    /// The arithmetic flags: as LAHF gives them in bits 8 to 15, overflow in bit 0.
+    static let flags = 18
+    /// How many instructions may be executed before the dispatcher looks around.
+    static let budget = 19
+    static let epoch = 24
+    static let tlb = 25
+    static let jumps = 26
+    static let scratch = 27
+    /// The bases of FS and GS.
+    static let fsBase = 28
+    static let gsBase = 29
+    /// The page of the block that wants to be linked.
+    static let linkPage = 30
+    /// What the entries of the jump cache have to be from.
+    static let stamp = 31
+  }
+
+  /// What translated code comes back with: zero for the dispatcher, else one of these, or the
+  /// place of an instruction to interpret the rest of its block from.
+  enum Exit {
+    /// Only that one instruction.
+    static let single: UInt64 = 1 << 61
+    /// A jump wants to be aimed: its site is in the low bits.
+    static let link: UInt64 = 1 << 62
+  }
+
+  /// A block by the host's address of its first byte and the guest's.
+  struct Block: BitwiseCopyable {
+    var host: UInt = 0
+    var rip: UInt64 = 0
+    var version: UInt64 = 0
+    /// The offset of its code; zero while it has none, -1 if it is not worth any.
+    var code: Int = 0
+    /// That of code from before the page was written to.
+    var previous: Int = 0
+    var uses: Int = 0
+  }
+
+  /// An entry of the cache that translated code looks jump targets up in.
+  struct Jump: BitwiseCopyable {
+    var rip: UInt64 = 0
+    var stamp: UInt64 = 0
+    var code: UInt = 0
+    var padding: UInt = 0
+  }
+
+  static let blockCount = 1 << 15
+  static let jumpCount = 1 << 12
+  /// How often a block is interpreted before it is translated.
+  static let threshold = 3
+  static let budget: UInt64 = 4000
+  /// More than the code of the longest block.
+  static let room = 64 << 10
+
+  private let blocks: UnsafeMutablePointer<Block>
+  private let jumps: UnsafeMutablePointer<Jump>
+  private var buffer: CodeBuffer
+  /// Offsets of the common code.
+  let lookup: Int
+  let leave: Int
+  private let firstBlock: Int
+  /// That of ``CodeCache``: places in it are good as long as it stays.
+  private var generation: UInt64 = 0
+  private(set) var translatedCount = 0
+
+  /// Whether there is memory for code at all.
+  let isOn: Bool
+
+  /// Makes a translator with so much memory for code; with none it is off.
+  init(byteCount: Int) {
+    buffer = CodeBuffer(byteCount: byteCount)
+    isOn = buffer.byteCount > 0
+    var common = Emitter()
+    BlockTranslation.entry(&common)
+    leave = common.count
+    BlockTranslation.leave(&common)
+    lookup = common.count
+    BlockTranslation.lookup(&common, leave: leave)
+    if isOn { _ = buffer.add(common.bytes) }
+    firstBlock = buffer.used
+    unsafe blocks = .allocate(capacity: isOn ? Self.blockCount : 1)
+    unsafe blocks.initialize(repeating: Block(), count: isOn ? Self.blockCount : 1)
+    unsafe jumps = .allocate(capacity: isOn ? Self.jumpCount : 1)
+    unsafe jumps.initialize(repeating: Jump(), count: isOn ? Self.jumpCount : 1)
+  }
+
+  deinit {
+    unsafe blocks.deallocate()
+    unsafe jumps.deallocate()
+  }
+
+  var jumpsAddress: UInt64 { unsafe UInt64(UInt(bitPattern: jumps)) }
+
+  @inline(__always)
+  private static func index(_ host: UInt, _ rip: UInt64) -> Int {
+    Int(truncatingIfNeeded: host ^ host >> 15 ^ UInt(truncatingIfNeeded: rip >> 12))
+      & (blockCount - 1)
+  }
+
+  /// The block at a place, new if there was none.
+  @inline(__always)
+  func find(_ host: UInt, _ rip: UInt64) -> Block {
+    let block = unsafe blocks[Self.index(host, rip)]
+    return block.host == host && block.rip == rip ? block : Block(host: host, rip: rip)
+  }
+
+  @inline(__always)
+  mutating func set(_ block: Block) {
+    unsafe blocks[Self.index(block.host, block.rip)] = block
+  }
+
+  /// Forgets all code if the decoded instructions are no longer what they were.
+  @inline(__always)
+  mutating func follow(_ generation: UInt64) {
+    if self.generation != generation {
+      self.generation = generation
+      flush()
+    }
+  }
+
+  /// Forgets all code.
+  mutating func flush() {
+    unsafe blocks.update(repeating: Block(), count: Self.blockCount)
+    unsafe jumps.update(repeating: Jump(), count: Self.jumpCount)
+    buffer.truncate(to: firstBlock)
+  }
+
+  /// Lets translated code find a block.
+  @inline(__always)
+  mutating func note(_ rip: UInt64, stamp: UInt64, code: Int) {
+    unsafe jumps[Int(truncatingIfNeeded: rip) & (Self.jumpCount - 1)] = Jump(
+      rip: rip, stamp: stamp, code: buffer.address(code))
+  }
+
+  mutating func link(site: Int, to code: Int) { buffer.link(site: site, to: code) }
+
+  /// Enters the code at an offset.
+  @inline(__always)
+  func enter(_ code: Int, _ registers: UInt) -> UInt64 {
+    unsafe bh_enter_translated(
+      UnsafeMutableRawPointer(bitPattern: buffer.address(0)).unsafelyUnwrapped,
+      UnsafeMutableRawPointer(bitPattern: registers).unsafelyUnwrapped,
+      UInt64(buffer.address(code)))
+  }
+
+  /// Adds a block's code; returns `nil` when all code had to go first.
+  mutating func add(_ make: (_ offset: Int) -> [UInt8]?) -> Int? {
+    if !buffer.hasRoom(Self.room) {
+      flush()
+      return nil
+    }
+    guard let bytes = make(buffer.used) else { return -1 }
+    translatedCount += 1
+    return buffer.add(bytes)
+  }
+
+  /// Sends who still goes to old code of a block to the new.
+  mutating func redirect(_ old: Int, to new: Int) { buffer.redirect(old, to: new) }
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxSystem
+import Processor
+import Testing
+
+@testable import SoftCPU
+
+/// Random programs of 64-bit code, executed by the interpreter and translated.
+@Suite("The translator")
+struct TranslatorTests {
+  private static let code: UInt64 = 0x10_0000
+  private static let data: UInt64 = 0x20_0000
+  private static let stack: UInt64 = 0x30_0000
+
+  /// What a program leaves.
+  private struct Outcome: Equatable {
+    var gpr: [UInt64] = []
+    var rip: UInt64 = 0
+    var flags: UInt64 = 0
+    var memory: [UInt8] = []
+    var translated = 0
+  }
+
+  /// A program, and where R14 points to.
+  struct Program: Sendable {
+    var bytes: [UInt8] = []
+    var registers: [UInt64] = []
+    var data: [UInt8] = []
+    var pointer: UInt64 = 0
+    var listing: String { bytes.map { String($0, radix: 16) }.joined(separator: " ") }
+  }
+
+  private static func execute(_ program: Program, translates: Bool) throws -> Outcome {
+    let bench = try SystemBench()
+    var cpu = bench.makeLong(translates: translates)
+    for vector in UInt64(0)..<32 { bench.put([0xF4], at: SystemBench.handlers + 16 * vector) }
+    bench.put(program.bytes, at: code)
+    bench.put(program.data, at: program.pointer == data ? data : program.pointer + 0x100)
+    for number in 0..<16 { cpu.gpr[number] = program.registers[number] }
+    cpu.gpr[4] = stack
+    cpu.gpr[14] = program.pointer
+    cpu.rip = code
+    cpu.rflags = 2
+    var rounds = 0
+    while rounds < 8 {
+      rounds += 1
+      if cpu.run() == .halted { break }
+    }
+    var outcome = Outcome()
+    outcome.gpr = (0..<16).map { cpu.gpr[$0] }
+    outcome.rip = cpu.rip
+    outcome.flags = cpu.rflags
+    outcome.memory =
+      bench.ram.bytes(at: Int(data), count: 0x2000)
+      + bench.ram.bytes(at: Int(stack) - 0x400, count: 0x400)
+      + bench.ram.bytes(at: Int(code), count: 0x1000)
+    outcome.translated = cpu.translator.translatedCount
+    return outcome
+  }
+
+  /// Programs are loops of 1 to 30 instructions; R15 counts, R14 points to memory.
+  struct Generator {
+    var random: SplitMix
+    /// Those that may be written to.
+    private static let targets: [UInt8] = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+
+    mutating func program() -> Program {
+      var program = Program()
+      program.pointer = random.oneIn(8) ? TranslatorTests.code + 0x800 : TranslatorTests.data
+      program.registers = (0..<16).map { _ in
+        switch random.below(4) {
+        case 0: UInt64(random.below(64))
+        case 1: UInt64(truncatingIfNeeded: Int64(random.below(64)) - 32)
+        case 2: TranslatorTests.data + UInt64(random.below(0x1000))
+        default: random.next()
+        }
+      }
+      program.registers[15] = UInt64(4 + random.below(30))
+      program.data = (0..<256).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+      var body: [UInt8] = []
+      var pushes = 0
+      for _ in 0..<(1 + random.below(30)) { body += instruction(&pushes) }
+      for _ in 0..<pushes { body += [0x59] }
+      // dec r15; jnz; hlt
+      body += [0x49, 0xFF, 0xCF]
+      let distance = Int32(-(body.count + 6))
+      body += [0x0F, 0x85] + bytes(UInt64(UInt32(bitPattern: distance)), 4) + [0xF4]
+      program.bytes = body
+      return program
+    }
+
+    private func bytes(_ value: UInt64, _ count: Int) -> [UInt8] {
+      (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
+    }
+
+    private mutating func constant(_ count: Int) -> [UInt8] {
+      if count == 0 { return [] }
+      return switch random.below(3) {
+      case 0: bytes(UInt64(truncatingIfNeeded: Int64(random.below(8)) - 4), count)
+      case 1: bytes(1 << UInt64(random.below(8 * count)), count)
+      default: bytes(random.next(), count)
+      }
+    }
+
+    /// Prefixes, REX, opcode and ModRM with a register or memory operand.
+    private mutating func form(
+      _ opcode: [UInt8], reg: UInt8, size: Int, memory: Bool? = nil, immediate: Int = 0
+    ) -> [UInt8] {
+      var rex: UInt8 = size == 8 ? 0x48 : 0x40
+      if reg >= 8 { rex |= 4 }
+      let prefix: [UInt8] = size == 2 ? [0x66] : []
+      var tail: [UInt8]
+      if memory ?? random.oneIn(3) {
+        // [r14 + index * scale + disp32]; rarely any register, which faults.
+        let base: UInt8 = random.oneIn(60) ? random.pick(Self.targets) : 14
+        if base >= 8 { rex |= 1 }
+        let offset = random.oneIn(12) ? 0xFFA + random.below(6) : random.below(0x7F0)
+        let displacement = UInt64(offset) & (base == 14 ? 0x1FFF : 0xFF)
+        tail = [0x84 | (reg & 7) << 3, 0x20 | base & 7] + bytes(displacement, 4)
+      } else {
+        let rm = random.pick(Self.targets)
+        if rm >= 8 { rex |= 1 }
+        tail = [0xC0 | (reg & 7) << 3 | rm & 7]
+      }
+      tail += constant(immediate)
+      let hasREX = rex != 0x40 || size == 1 && random.oneIn(2)
+      return prefix + (hasREX ? [rex] : []) + opcode + tail
+    }
+
+    private mutating func instruction(_ pushes: inout Int) -> [UInt8] {
+      let size = random.pick([1, 2, 4, 4, 8, 8])
+      let wide: UInt8 = size == 1 ? 0 : 1
+      let reg = random.pick(Self.targets)
+      switch random.below(26) {
+      case 0...4:
+        return form([UInt8(random.below(8)) << 3 | wide], reg: reg, size: size)
+      case 5, 6:
+        return form([UInt8(random.below(8)) << 3 | 2 | wide], reg: reg, size: size)
+      case 7, 8:
+        let group = UInt8(random.below(8))
+        return form([0x80 | wide], reg: group, size: size, immediate: min(size, 4))
+      case 9, 10: return form([0x88 | wide], reg: reg, size: size)
+      case 11: return form([0x8A | wide], reg: reg, size: size)
+      case 12: return form([0xC6 | wide], reg: 0, size: size, immediate: min(size, 4))
+      case 13:
+        let opcode: UInt8 = random.pick([0xB6, 0xB7, 0xBE, 0xBF])
+        return form([0x0F, opcode], reg: reg, size: max(size, 2))
+      case 14: return form([0xFE | wide], reg: UInt8(random.below(2)), size: size)
+      case 15: return form([0xF6 | wide], reg: UInt8(2 + random.below(2)), size: size)
+      case 16:
+        let group = random.pick([0, 1, 2, 3, 4, 5, 7] as [UInt8])
+        if random.oneIn(3) {
+          return form([0xD2 | wide], reg: group, size: size, memory: false)
+        }
+        var code = form([0xC0 | wide], reg: group, size: size, memory: false)
+        code.append(UInt8(random.below(size == 8 ? 64 : 32)))
+        return code
+      case 17: return form([0x8D], reg: reg, size: max(size, 2), memory: true)
+      case 18: return form([0x0F, 0x90 | UInt8(random.below(16))], reg: 0, size: 1)
+      case 19: return form([0x0F, 0x40 | UInt8(random.below(16))], reg: reg, size: max(size, 2))
+      case 20:
+        return random.oneIn(2)
+          ? form([0x0F, 0xAF], reg: reg, size: max(size, 2))
+          : form([0x69], reg: reg, size: max(size, 4), immediate: 4)
+      case 21:
+        pushes += 1
+        return [0x50 | random.pick([0, 1, 2, 3, 5, 6, 7])]
+      case 22:
+        return form(
+          [0x0F, random.pick([0xA3, 0xAB, 0xB3, 0xBB])], reg: reg, size: max(size, 4),
+          memory: false)
+      case 23: return form([0xF7], reg: UInt8(4 + random.below(2)), size: max(size, 4))
+      case 24:
+        // A jump over an instruction that may not be executed.
+        let inner = form([0x01], reg: reg, size: 8, memory: false)
+        return [0x70 | UInt8(random.below(16)), UInt8(inner.count)] + inner
+      default:
+        switch random.below(6) {
+        case 0: return form([0x87], reg: reg, size: max(size, 4), memory: false)
+        case 1: return [0x48, 0x0F, 0xC8 | random.pick([0, 1, 2, 3, 5, 6, 7])]
+        case 2: return [0x48, 0x98, 0x48, 0x99]
+        case 3: return form([0x0F, 0xC1], reg: reg, size: max(size, 4))
+        case 4: return form([0x84 | wide], reg: reg, size: size)
+        default: return form([0x0F, 0xBC], reg: reg, size: max(size, 4))
+        }
+      }
+    }
+  }
+
+  @Test("random programs leave what the interpreter leaves", arguments: [1, 2, 3, 4] as [UInt64])
+  func programs(seed: UInt64) throws {
+    var generator = Generator(random: SplitMix(state: seed))
+    var translated = 0
+    for number in 0..<400 {
+      let program = generator.program()
+      let expected = try Self.execute(program, translates: false)
+      var found = try Self.execute(program, translates: true)
+      translated += found.translated
+      found.translated = 0
+      try #require(
+        expected == found,
+        """
+        program \(number) of seed \(seed): \(program.listing)
+        \(expected.gpr) \(expected.rip) \(expected.flags)
+        \(found.gpr) \(found.rip) \(found.flags)
+        memory is \(expected.memory == found.memory ? "equal" : "different")
+        """)
+    }
+    #expect(translated > 400)
+  }
+}
