@@ -69,12 +69,14 @@ public struct HostResources: Sendable {
     do throws(LaunchError) {
       for (_, path) in machine.monitor.served {
         sockets.append(
-          try ControlSocket(path, machine: machine.name, isOwnFolder: false, isStream: true))
+          try ControlSocket(
+            path, machine: machine.name, isOwnFolder: false, isStream: true, janitor: janitor))
       }
       for (index, backend) in machine.serial.enumerated() {
         guard case .unix(let path) = backend else { continue }
         listening[index] =
-          try ControlSocket(path, machine: machine.name, isOwnFolder: false, isStream: true)
+          try ControlSocket(
+            path, machine: machine.name, isOwnFolder: false, isStream: true, janitor: janitor)
       }
     } catch {
       for socket in sockets + listening.values + [control] { socket.remove() }

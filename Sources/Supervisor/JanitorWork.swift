@@ -28,8 +28,9 @@ extension Janitor {
 
 /// What the janitor knows.
 struct JanitorWork {
-  private var expected: String?
-  private var socket: (path: String, file: Descriptor)?
+  /// Sockets that were about to be made when nothing more was heard of them.
+  private var expected: [String] = []
+  private var sockets: [(path: String, file: Descriptor)] = []
   private var terminal: RawTerminal?
 
   /// Takes messages until the launcher's end of the socket closes.
@@ -40,8 +41,10 @@ struct JanitorWork {
       let rest = Array(message.bytes.dropFirst())
       let path = String(decoding: rest, as: UTF8.self)
       switch (Janitor.Message(rawValue: first), message.descriptors.first) {
-      case (.expectSocket, _): expected = path
-      case (.socket, let file?): socket = (path, file)
+      case (.expectSocket, _): expected.append(path)
+      case (.socket, let file?):
+        expected.removeAll { $0 == path }
+        sockets.append((path, file))
       case (.terminal, let file?): terminal = RawTerminal(file, record: rest)
       default: break
       }
@@ -51,10 +54,7 @@ struct JanitorWork {
   /// Clears away what the launcher has left.
   func clear() {
     terminal?.restoreIfRaw()
-    if let socket {
-      ControlSocket.remove(socket.path, ifStill: socket.file)
-    } else if let expected {
-      ControlSocket.removeDead(expected)
-    }
+    for socket in sockets { ControlSocket.remove(socket.path, ifStill: socket.file) }
+    for path in expected { ControlSocket.removeDead(path) }
   }
 }

@@ -9,21 +9,35 @@ struct List: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "List the machines of this user that run.",
     discussion: "Machines whose machine file gives the socket a path of its own are not listed.")
+  @Flag(help: "As a JSON array of what status says of each, or of the error.")
+  var json = false
 
   private static let patience: UInt64 = 2_000_000_000
 
   func run() {
+    var objects: [String] = []
     let names = ((try? Descriptor.entries(of: RuntimeFolder.path)) ?? []).sorted()
     for file in names where file.hasSuffix(".sock") {
       let name = String(file.dropLast(5))
       guard let client = try? ControlClient(machine: name) else { continue }
       do throws(ControlClient.Failure) {
         let status: StatusReply = try client.ask(.status, Empty(), patience: Self.patience)
-        print("\(VisibleText.escape(name))  \(VisibleText.escape(status.state))  \(size(status))")
+        if json {
+          objects.append(StatusText.json(status))
+        } else {
+          print(
+            "\(VisibleText.escape(name))  \(VisibleText.escape(status.state))  \(size(status))")
+        }
       } catch {
-        print("\(VisibleText.escape(name))  \(error)")
+        if json {
+          objects.append(
+            "{\"machine\":\(StatusText.quoted(name)),\"error\":\(StatusText.quoted("\(error)"))}")
+        } else {
+          print("\(VisibleText.escape(name))  \(error)")
+        }
       }
     }
+    if json { print("[\(objects.joined(separator: ","))]") }
   }
 
   private func size(_ status: StatusReply) -> String {

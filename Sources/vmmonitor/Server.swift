@@ -39,7 +39,9 @@ final class Server {
   private static let mostClients = 24
   /// A client that does not take its answers is dropped.
   private static let mostOutput = 16 << 20
-  private static let readingSize = 1 << 16
+  /// What is read of one client before the others have their turn: every byte may be a text of
+  /// its own that wants an answer.
+  private static let readingSize = 1 << 12
 
   init(
     _ link: MachineLink, _ schema: QMPSchema, qmp: StreamListener?, human: StreamListener?,

@@ -40,6 +40,20 @@ struct JanitorTests {
     }
   }
 
+  @Test("the sockets of the monitor and of a serial port go as well", .timeLimit(.minutes(1)))
+  func monitorSockets() throws {
+    let machine = try FakeMachine(
+      "hang",
+      extra: "qmp = \"unix:qmp.sock\"\nhmp = \"unix:hmp.sock\"\ngdb = \"unix:gdb.sock\"\n"
+        + "[[serial]]\nbackend = \"unix:com1.sock\"")
+    try #require(machine.launcher.waitFor("isolation: none, a fake", times: 6))
+    let paths = ["qmp", "hmp", "gdb", "com1"].map { "\(machine.scratch.path)/\($0).sock" }
+    for path in paths { #expect(try ControlSocket.state(path) == .live) }
+    kill(try #require(machine.launcherID), SIGKILL)
+    #expect(until(seconds: 5) { !machine.isSocketThere && machine.ids.isEmpty })
+    for path in paths { #expect(try ControlSocket.state(path) == .free) }
+  }
+
   @Test("a machine that ends by itself leaves no janitor", .timeLimit(.minutes(1)))
   func clean() throws {
     let machine = try FakeMachine("clean")
@@ -171,10 +185,10 @@ struct JanitorProcessTests {
     return (child, here)
   }
 
-  /// Tells a janitor that a socket is about to be made, and that the launcher is gone.
-  private func expect(socketAt path: String) throws -> ChildProcess.Status? {
+  /// Tells a janitor that sockets are about to be made, and that the launcher is gone.
+  private func expect(socketAt paths: String...) throws -> ChildProcess.Status? {
     var (child, here): (ChildProcess, PacketSocket?) = try start()
-    try here?.send([1] + Array(path.utf8))
+    for path in paths { try here?.send([1] + Array(path.utf8)) }
     here = nil
     return try child.wait(timeout: 10_000_000_000)
   }
@@ -196,6 +210,15 @@ struct JanitorProcessTests {
     #expect(try ControlSocket.state(path) == .dead)
     #expect(try expect(socketAt: path) == .exited(code: 0))
     #expect(try ControlSocket.state(path) == .free)
+  }
+
+  @Test("of several sockets each goes that is dead", .timeLimit(.minutes(1)))
+  func several() throws {
+    let scratch = try Scratch()
+    let paths = ["a", "b"].map { "\(scratch.path)/\($0).sock" }
+    for path in paths { _ = try StreamListener.listen(path) }
+    #expect(try expect(socketAt: paths[0], paths[1]) == .exited(code: 0))
+    for path in paths { #expect(try ControlSocket.state(path) == .free) }
   }
 
   @Test("a socket that lives, and a file, stay", .timeLimit(.minutes(1)))

@@ -73,6 +73,21 @@ extension SystemTests {
       #expect(fields["cpus"] as? Int == 2)
       #expect((fields["devices"] as? [[String: Any]])?.count == 4)
 
+      // The folder that machines' own sockets lie in, with this one's and a dead one.
+      let folder = scratch["bulkhead"]
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(folder)/one.sock", withDestinationPath: scratch["control.sock"])
+      _ = try PacketSocket.listen("\(folder)/two.sock")
+      let list = try Tool.result(
+        "env", ["XDG_RUNTIME_DIR=\(scratch.path)", Built.path("vmctl"), "list", "--json"],
+        in: scratch)
+      #expect(list.code == 0, "\(list.output)")
+      let listed = try JSONSerialization.jsonObject(with: Data(list.output.utf8))
+      let machines = try #require(listed as? [[String: Any]])
+      #expect(machines.map { $0["machine"] as? String } == [machine.name])
+      #expect(machines.first?["state"] as? String == "running")
+
       #expect(try machine.control(["pause"]).code == 0)
       #expect(try eventually(10) { try machine.status().state == "paused" })
       let first = try machine.status().clock

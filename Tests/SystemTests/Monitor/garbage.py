@@ -4,11 +4,11 @@
 garbage.py QMP-SOCKET HUMAN-SOCKET
 """
 
-import asyncio
 import json
 import random
 import socket
 import sys
+import threading
 import time
 
 
@@ -19,9 +19,8 @@ def connect(path):
     return client
 
 
-def lines(client, count):
-    file = client.makefile("rb")
-    return [json.loads(file.readline()) for _ in range(count)]
+def lines(reader, count):
+    return [json.loads(reader.readline()) for _ in range(count)]
 
 
 def send(client, data):
@@ -29,6 +28,47 @@ def send(client, data):
         client.sendall(data)
     except (BrokenPipeError, ConnectionResetError):
         pass  # It was turned away.
+
+
+def answer_while_flooded(qmp, human):
+    """How long `info status` takes at most while others send nothing but errors, and read the answers."""
+    is_over = threading.Event()
+
+    def drain(client):
+        try:
+            while client.recv(1 << 20):
+                pass
+        except OSError:
+            pass
+
+    def flood(client):
+        try:
+            while not is_over.is_set():
+                client.sendall(b"}" * 65536)
+        except OSError:
+            pass
+
+    operator = connect(human)
+    reader = operator.makefile("rb")
+    clients = [connect(qmp) for _ in range(8)]
+    for client in clients:
+        for work in [drain, flood]:
+            threading.Thread(target=work, args=[client], daemon=True).start()
+    took = 0
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        start = time.monotonic()
+        operator.sendall(b"info status\n")
+        while b"VM status: running" not in reader.readline():
+            pass
+        took = max(took, time.monotonic() - start)
+    is_over.set()
+    for client in clients:
+        client.shutdown(socket.SHUT_RDWR)
+        client.close()
+    operator.close()
+    return took
 
 
 def main(qmp, human):
@@ -53,13 +93,15 @@ def main(qmp, human):
 
     # A hundred megabytes without the end of a line: one error, and then it is heard again.
     client = connect(qmp)
-    greeting = lines(client, 1)[0]
+    # One reader for the whole connection: it reads ahead.
+    reader = client.makefile("rb")
+    greeting = lines(reader, 1)[0]
     assert "QMP" in greeting, greeting
     block = b"a" * (1 << 20)
     for _ in range(100):
         client.sendall(block)
     client.sendall(b'\n{"execute": "qmp_capabilities", "id": 1}\n')
-    error, reply = lines(client, 2)
+    error, reply = lines(reader, 2)
     assert error["error"]["class"] == "GenericError", error
     assert reply == {"return": {}, "id": 1}, reply
     # So is who sends brackets without end, or no JSON at all.
@@ -67,10 +109,14 @@ def main(qmp, human):
         client.sendall(data + b'\n{"execute": "query-name", "id": 2}\n')
         answers = []
         while not answers or answers[-1].get("id") != 2:
-            answers += lines(client, 1)
+            answers += lines(reader, 1)
         assert "error" in answers[0], (data[:20], answers)
         assert "return" in answers[-1], answers
-    print("all is well")
+    client.close()
+
+    took = answer_while_flooded(qmp, human)
+    assert took < 10, f"an operator waited {took:.1f} s"
+    print(f"all is well; an operator waited {took:.2f} s")
 
 
 main(*sys.argv[1:])
