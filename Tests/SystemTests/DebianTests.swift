@@ -150,7 +150,8 @@ extension SystemTests {
       try console.logIn()
       compare(try Hardware(&console), qemus)
       #expect(try console.run("nproc") == ["\(cpus)"])
-      #expect(try console.run("systemctl is-system-running --wait") == ["running"])
+      let state = try console.attempt("systemctl is-system-running --wait")
+      #expect(state.lines == ["running"], "\(try console.run("systemctl --failed --plain"))")
       try checkScreen(machine, &console)
 
       if cpus == 1 {
@@ -197,8 +198,13 @@ extension SystemTests {
       }
       _ = try console.run("! mount /dev/sr0 /mnt")
       for name in ["one", "two"] {
-        #expect(try machine.control(["change"], "ide1.0", scratch["\(name).iso"]).code == 0)
-        _ = try console.run("mount -o ro /dev/sr0 /mnt")
+        // A udev that is slow may take the operator's wish that the old disc go for this one.
+        var mounted: Int?
+        for _ in 0..<3 where mounted != 0 {
+          #expect(try machine.control(["change"], "ide1.0", scratch["\(name).iso"]).code == 0)
+          mounted = try console.attempt("mount -o ro /dev/sr0 /mnt").code
+        }
+        #expect(mounted == 0)
         #expect(try console.run("cat /mnt/file") == ["this is \(name)"])
         let refused = try machine.control(["eject"], "ide1.0")
         #expect(refused.code == 1 && refused.output.contains("locked the tray"))

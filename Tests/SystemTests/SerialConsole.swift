@@ -50,22 +50,29 @@ struct DebianConsole {
     _ = try wait("Password: ", 120)
     try machine.type("bulkhead\r")
     _ = try wait("root@guest:~# ", 240)
-    // No line that is typed wraps.
-    _ = try run("stty cols 500")
+    // No line that is typed wraps, and the kernel says nothing in between.
+    _ = try run("stty cols 500; dmesg -n 1")
   }
 
   /// Runs a command, which must succeed; the lines that it wrote.
   mutating func run(_ command: String) throws -> [String] {
+    let (code, lines) = try attempt(command)
+    #expect(code == 0, "\(command): \(lines)")
+    return lines
+  }
+
+  /// Runs a command; its exit code, and the lines that it wrote.
+  mutating func attempt(_ command: String) throws -> (code: Int?, lines: [String]) {
     // The mark is written in two halves, so that the echo of the line is not taken for it.
     try machine.type("\(command); echo 'the-''end' $?\r")
     _ = try wait("$?\r\n", 120)
     let text = try wait("the-end ", 300)
     let code = try wait("\r\n", 60)
     _ = try wait("root@guest:~# ", 60)
-    #expect(code == "0\r\n", "\(command): \(text)")
-    return text.dropLast("the-end ".count)
+    let lines = text.dropLast("the-end ".count)
       .replacing(#/\u{1b}\[[0-9;?]*[a-zA-Z]/#, with: "")
       .split(whereSeparator: \.isNewline).map(String.init)
+    return (Int(code.dropLast()), lines)
   }
 }
 
