@@ -55,6 +55,7 @@ let package = Package(
       name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     library("LinuxSystem", ["CLinux", "CCapNG", "CSeccomp"]),
     library("DeviceModel"),
 
@@ -65,7 +66,8 @@ let package = Package(
     library("BlockImage"),
     library("Picture", ["CZlib"]),
     library("Compression", ["CZlib", "CZstd"]),
-    library("ImageFiles", ["BlockImage", "Compression", "LinuxSystem"]),
+    library("DiskEncryption", ["BlockImage", "CCrypto"]),
+    library("ImageFiles", ["BlockImage", "Compression", "DiskEncryption", "LinuxSystem"]),
 
     // Devices: pure models, and the process around one.
     library("PCI", ["DeviceModel"]),
@@ -143,7 +145,8 @@ let package = Package(
       swiftSettings: settings),
     tests("DeviceProtocolTests", ["DeviceProtocol", "LinuxSystem", "DeviceModel", "TestSupport"]),
     tests(
-      "BlockImageTests", ["BlockImage", "ImageFiles", "LinuxSystem", "image-writer"],
+      "BlockImageTests",
+      ["BlockImage", "DiskEncryption", "ImageFiles", "LinuxSystem", "image-writer"],
       exclude: ["make-qcow2-corpus"]),
     .executableTarget(
       name: "image-writer", dependencies: ["BlockImage", "ImageFiles", "LinuxSystem"],

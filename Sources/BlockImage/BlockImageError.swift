@@ -24,6 +24,12 @@ public enum BlockImageError: Error, Equatable, Sendable, CustomStringConvertible
   case noDecompressor(guestOffset: UInt64)
   /// A compressed cluster does not decompress to a whole cluster.
   case corruptCompressedCluster(guestOffset: UInt64)
+  /// The image is encrypted and no key was given.
+  case keyMissing
+  /// The key opens none of the key slots of an encrypted image.
+  case wrongKey
+  /// The cipher of an encrypted image failed.
+  case cipherFailed
   /// The format's limit on the size of an image file is reached.
   case imageFull
 
@@ -49,6 +55,9 @@ public enum BlockImageError: Error, Equatable, Sendable, CustomStringConvertible
       "the cluster at \(guestOffset) is compressed and no decompressor was supplied"
     case .corruptCompressedCluster(let guestOffset):
       "the compressed cluster at \(guestOffset) is corrupt"
+    case .keyMissing: "the image is encrypted and its key was not given"
+    case .wrongKey: "the key opens none of the key slots of the encrypted image"
+    case .cipherFailed: "the cipher of the encrypted image failed"
     case .imageFull: "the image file has reached the largest size of its format"
     }
   }

@@ -3,8 +3,8 @@
 /// The clusters of the file that hold metadata, for the checks before each write.
 ///
 /// These are QEMU's classes "constant" and "cached": the header, the refcount table and
-/// blocks, the active L1 and L2 tables, the snapshot table, the snapshots' L1 tables and the
-/// bitmap directory. Tables that may be long are kept as ranges, so that the memory is bounded
+/// blocks, the active L1 and L2 tables, the snapshot table, the snapshots' L1 tables, the
+/// bitmap directory and the LUKS header. Tables that may be long are kept as ranges, so that the memory is bounded
 /// by the number of tables.
 struct MetadataMap {
   /// In ascending order; no two overlap.

@@ -130,6 +130,7 @@ public struct QCOW2Check<Storage: BlockStorage & ~Copyable>: ~Copyable {
     fixedRanges = [
       0..<1, header.clusterRange(header.l1TableOffset, UInt64(activeL1.count) * 8),
       header.clusterRange(header.refcountTableOffset, UInt64(refcountTable.count) * 8),
+      header.clusterRange(header.encryptionOffset, header.encryptionByteCount),
     ]
     l2Tables = []
     collect(activeL1, "active")

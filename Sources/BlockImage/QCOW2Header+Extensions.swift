@@ -31,7 +31,12 @@ extension QCOW2Header {
         try require(length <= 15, "backing format name length", length, "must be at most 15")
         backingFormat = String(decoding: first[range], as: UTF8.self)
       case QCOW2.extensionFeatureNames: parseFeatureNames(first, range)
-      case QCOW2.extensionEncryption: throw .unsupported(feature: "LUKS encryption")
+      case QCOW2.extensionEncryption:
+        try require(length == 16, "encryption extension length", length, "must be 16")
+        encryptionOffset = first.bigEndian64(at: position)
+        encryptionByteCount = first.bigEndian64(at: position + 8)
+        try require(
+          encryptionByteCount > 0, "encryption header length", encryptionByteCount, "must not be 0")
       case QCOW2.extensionDataFile:
         try require(
           length > 0 && length <= 1023, "data file name length", length, "must be 1 to 1023")

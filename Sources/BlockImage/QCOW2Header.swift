@@ -54,6 +54,12 @@ public struct QCOW2Header: Equatable, Sendable {
   public var bitmapDirectoryOffset: UInt64 = 0
   /// The length of the directory of persistent bitmaps in bytes.
   public var bitmapDirectorySize: UInt64 = 0
+  /// Whether the guest's data is encrypted; the LUKS header then says how.
+  public var isEncrypted = false
+  /// Where the LUKS header of an encrypted image starts.
+  public var encryptionOffset: UInt64 = 0
+  /// The length of the LUKS header with its key material in bytes; 0 when there is none.
+  public var encryptionByteCount: UInt64 = 0
 
   init() {}
 
@@ -118,9 +124,8 @@ public struct QCOW2Header: Equatable, Sendable {
     snapshotCount = bytes.bigEndian32(at: 60)
     snapshotTableOffset = bytes.bigEndian64(at: 64)
     if version == 3 { try parseVersion3(bytes, fileSize: fileSize) }
-    if encryption != 0 {
-      throw .unsupported(feature: encryption == 1 ? "AES encryption" : "LUKS encryption")
-    }
+    guard encryption != 1 else { throw .unsupported(feature: "AES encryption") }
+    isEncrypted = encryption == 2
   }
 
   private mutating func parseVersion3(_ bytes: [UInt8], fileSize: UInt64)
@@ -174,6 +179,7 @@ public struct QCOW2Header: Equatable, Sendable {
       tableBytes <= max(QCOW2.largestRefcountTable, clusterSize), "refcount_table_clusters",
       refcountTableClusters, "the table may have at most \(QCOW2.largestRefcountTable) bytes")
     try checkTable("refcount_table_offset", refcountTableOffset, tableBytes, fileSize)
+    try checkEncryption(fileSize: fileSize)
     let l1End = l1TableOffset + (UInt64(l1Size) * 8 + mask) & ~mask
     if l1Size > 0 {
       try require(
@@ -184,6 +190,20 @@ public struct QCOW2Header: Equatable, Sendable {
       try require(
         snapshotCount <= 65536, "nb_snapshots", snapshotCount, "must be at most 65536")
       try checkTable("snapshots_offset", snapshotTableOffset, 40, fileSize)
+    }
+  }
+
+  private func checkEncryption(fileSize: UInt64) throws(BlockImageError) {
+    try require(
+      isEncrypted == (encryptionByteCount != 0), "crypt_method", isEncrypted ? 2 : 0,
+      "must be 2 exactly when there is a full disk encryption header")
+    guard isEncrypted else { return }
+    try require(
+      encryptionByteCount <= LUKSHeader.longest, "encryption header length", encryptionByteCount,
+      "must be at most \(LUKSHeader.longest)")
+    try checkTable("encryption header offset", encryptionOffset, encryptionByteCount, fileSize)
+    guard !isDataFileRaw else {
+      throw .unsupported(feature: "encryption with a raw external data file")
     }
   }
 

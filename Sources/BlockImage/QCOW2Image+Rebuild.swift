@@ -49,6 +49,7 @@ extension QCOW2Image where Storage: ~Copyable {
   /// Counts every use except that by the refcount structures.
   private mutating func count(_ counts: inout ReferenceCounts) throws(BlockImageError) {
     try counts.add(0..<1)
+    try counts.add(header.clusterRange(header.encryptionOffset, header.encryptionByteCount))
     try count(&counts, l1, at: header.l1TableOffset)
     guard header.snapshotCount > 0 else { return }
     var snapshots: [(offset: UInt64, size: Int)] = []

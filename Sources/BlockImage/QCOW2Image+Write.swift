@@ -166,7 +166,10 @@ extension QCOW2Image where Storage: ~Copyable {
       let count = min(size - within, bytes.count - done)
       let part = bytes.extracting(done..<done + count)
       entries.append(
-        try fillPart(part, at: position, host: place, isFresh: place >= oldEnd, old[index]))
+        try fillPart(
+          part, at: position, host: place,
+          // What is not written of an encrypted image does not read as zero.
+          isFresh: place >= oldEnd && !header.isEncrypted, old[index]))
       done += count
     }
     return entries

@@ -44,6 +44,8 @@ public struct QCOW2Image<
   let backingSize: UInt64
   let depth: Int
   let options: QCOW2Options
+  /// What the guest's data is encrypted with.
+  let cipher: (any SectorCipher)?
   var isWritable: Bool
 
   var l1: [UInt64]
@@ -77,12 +79,15 @@ public struct QCOW2Image<
   ///   - backing: The image named by ``QCOW2Header/backingFileName``, opened read-only.
   ///   - dataFile: The file named by ``QCOW2Header/dataFileName``.
   ///   - decompressor: What inflates compressed clusters.
+  ///   - cipher: What decrypts the data of an encrypted image; without it only its tables can
+  ///     be used.
   ///   - options: How tables are cached and which snapshot is shown.
   /// - Throws: An error that names the field at fault.
   public init(
     storage: consuming Storage, writable: Bool,
     backing: BackingImage<Storage, Decompressor>? = nil, dataFile: consuming Storage? = nil,
-    decompressor: Decompressor, options: QCOW2Options = QCOW2Options()
+    decompressor: Decompressor, cipher: (any SectorCipher)? = nil,
+    options: QCOW2Options = QCOW2Options()
   ) throws(BlockImageError) {
     var storage = storage
     var header = try QCOW2Header.read(from: &storage)
@@ -110,13 +115,15 @@ public struct QCOW2Image<
     if writable, header.isCorrupt { throw .notWritable(reason: "it is marked as corrupt") }
     let tables = try QCOW2Tables(header, writable: writable, on: &storage)
     if writable { try header.clearAutoclear(on: &storage) }
-    self.init(storage, dataFile, header, tables, backing, decompressor, options, writable)
+    self.init(
+      storage, dataFile, header, tables, backing, decompressor, cipher, options, writable)
   }
 
   private init(
     _ storage: consuming Storage, _ dataFile: consuming Storage?, _ header: QCOW2Header,
     _ tables: QCOW2Tables, _ backing: BackingImage<Storage, Decompressor>?,
-    _ decompressor: Decompressor, _ options: QCOW2Options, _ writable: Bool
+    _ decompressor: Decompressor, _ cipher: (any SectorCipher)?, _ options: QCOW2Options,
+    _ writable: Bool
   ) {
     l1 = tables.l1
     refcountTable = tables.refcountTable
@@ -129,6 +136,7 @@ public struct QCOW2Image<
     self.storage = storage
     self.dataFile = dataFile
     self.decompressor = decompressor
+    self.cipher = header.isEncrypted ? cipher : nil
     self.backing = header.backingFileName == nil ? nil : backing
     backingSize = self.backing?.image.virtualSize ?? 0
     depth = (self.backing?.image.depth ?? -1) + 1
@@ -159,7 +167,7 @@ public struct QCOW2Image<
   ) throws(BlockImageError) -> Storage {
     var storage = storage
     let tables = try QCOW2Tables(header, writable: true, on: &storage)
-    var image = Self(storage, nil, header, tables, nil, decompressor, QCOW2Options(), true)
+    var image = Self(storage, nil, header, tables, nil, decompressor, nil, QCOW2Options(), true)
     try image.rebuildRefcounts()
     return image.storage
   }
@@ -178,6 +186,21 @@ public struct QCOW2Image<
   mutating func readData(into part: inout MutableSpan<UInt8>, at host: UInt64)
     throws(BlockImageError)
   {
+    guard header.isEncrypted else { return try readAsIs(into: &part, at: host) }
+    guard let cipher else { throw .keyMissing }
+    try readEncrypted(into: &part, at: host, cipher)
+  }
+
+  mutating func storeData(_ bytes: Span<UInt8>, at host: UInt64) throws(BlockImageError) {
+    guard header.isEncrypted else { return try storeAsIs(bytes, at: host) }
+    guard let cipher else { throw .keyMissing }
+    try storeEncrypted(bytes, at: host, cipher)
+  }
+
+  /// Reads data as it is in the file.
+  mutating func readAsIs(into part: inout MutableSpan<UInt8>, at host: UInt64)
+    throws(BlockImageError)
+  {
     do throws(StorageError) {
       if header.hasDataFile {
         try dataFile?.read(into: &part, at: host)
@@ -189,7 +212,8 @@ public struct QCOW2Image<
     }
   }
 
-  mutating func storeData(_ bytes: Span<UInt8>, at host: UInt64) throws(BlockImageError) {
+  /// Writes data as it is to be in the file.
+  mutating func storeAsIs(_ bytes: Span<UInt8>, at host: UInt64) throws(BlockImageError) {
     do throws(StorageError) {
       if header.hasDataFile {
         try dataFile?.write(bytes, at: host)

@@ -71,6 +71,7 @@ struct QCOW2Tables {
       0..<1, range(header.l1TableOffset, UInt64(l1.count) * 8),
       range(header.refcountTableOffset, UInt64(refcountTable.count) * 8),
       range(header.bitmapDirectoryOffset, header.bitmapDirectorySize),
+      range(header.encryptionOffset, header.encryptionByteCount),
     ]
     if header.snapshotCount > 0 {
       let header = self.header
@@ -85,6 +86,7 @@ struct QCOW2Tables {
     guard let bad = metadata.addAll(ranges) else { return }
     let fields = [
       "header", "l1_table_offset", "refcount_table_offset", "bitmap_directory_offset",
+      "encryption header offset",
     ]
     let field =
       bad < fields.count

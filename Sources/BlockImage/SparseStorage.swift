@@ -123,7 +123,7 @@ extension QCOW2Image where Storage: SparseStorage & ~Copyable {
       let place = host + offset % header.clusterSize
       extent.host = place
       // Clusters that are reserved and were never written are holes of the file.
-      if !header.hasDataFile, place < storage.byteCount {
+      if !header.hasDataFile, !header.isEncrypted, place < storage.byteCount {
         do throws(StorageError) {
           let (isHole, part) = try storage.extent(at: place, limit: count)
           extent.count = part

@@ -242,6 +242,8 @@ public struct IDESettings: Equatable, WireCodable {
     public var isReadOnly: Bool
     /// Whether there is an image, which a CD-ROM drive may be without.
     public var hasMedium: Bool
+    /// Whether the key of an encrypted image comes behind the image.
+    public var hasKey: Bool
     public var onReadError: ErrorPolicy
     public var onWriteError: ErrorPolicy
     /// The serial number that the guest reads, at most 20 characters of ASCII.
@@ -249,14 +251,15 @@ public struct IDESettings: Equatable, WireCodable {
 
     public init(
       slot: UInt8, format: Format, isCDROM: Bool, isReadOnly: Bool, hasMedium: Bool = true,
-      onReadError: ErrorPolicy = .report, onWriteError: ErrorPolicy = .holdWhenFull,
-      serial: String
+      hasKey: Bool = false, onReadError: ErrorPolicy = .report,
+      onWriteError: ErrorPolicy = .holdWhenFull, serial: String
     ) {
       self.slot = slot
       self.format = format
       self.isCDROM = isCDROM
       self.isReadOnly = isReadOnly
       self.hasMedium = hasMedium
+      self.hasKey = hasKey
       self.onReadError = onReadError
       self.onWriteError = onWriteError
       self.serial = serial
@@ -268,6 +271,7 @@ public struct IDESettings: Equatable, WireCodable {
       writer.put(isCDROM)
       writer.put(isReadOnly)
       writer.put(hasMedium)
+      writer.put(hasKey)
       writer.put(onReadError.rawValue)
       writer.put(onWriteError.rawValue)
       writer.put(serial)
@@ -279,11 +283,15 @@ public struct IDESettings: Equatable, WireCodable {
       isCDROM = try reader.getBool("CD flag")
       isReadOnly = try reader.getBool("read-only flag")
       hasMedium = try reader.getBool("medium flag")
+      hasKey = try reader.getBool("key flag")
       onReadError = try reader.getCase("policy on read errors")
       onWriteError = try reader.getCase("policy on write errors")
       serial = try reader.getString("serial number", most: 20)
       guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
       guard hasMedium || isCDROM else { throw ProtocolError("a disk without an image") }
+      guard !hasKey || format == .qcow2 && hasMedium else {
+        throw ProtocolError("a key for what is never encrypted")
+      }
     }
   }
 

@@ -26,6 +26,20 @@ extension Descriptor {
     return done
   }
 
+  /// Reads some bytes from a stream; returns how many, 0 at its end.
+  public func read(into buffer: inout MutableSpan<UInt8>) throws(SystemError) -> Int {
+    let file = raw
+    // SAFETY: the kernel writes only into the buffer, which outlives the call.
+    return try unsafe buffer.withUnsafeMutableBufferPointer { (buffer) throws(SystemError) in
+      while true {
+        let got = unsafe Glibc.read(file, buffer.baseAddress, buffer.count)
+        if got < 0 && errno == EINTR { continue }
+        guard got >= 0 else { throw SystemError("read", errno) }
+        return got
+      }
+    }
+  }
+
   /// Writes all of `bytes` at `offset`.
   public func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(SystemError) {
     // SAFETY: bytes are bytes: the view has no padding and outlives the call.

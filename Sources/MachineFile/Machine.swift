@@ -112,6 +112,8 @@ public struct Machine: Hashable, Sendable {
     public var media = Media.disk
     public var isReadOnly = false
     public var backing = Backing.none
+    /// The path of the file with the key of an encrypted image.
+    public var key: String?
     public var onReadError = ErrorPolicy.report
     public var onWriteError = ErrorPolicy.enospc
 

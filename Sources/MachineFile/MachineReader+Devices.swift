@@ -41,6 +41,7 @@ extension MachineReader {
     }
     let format = readFormat(table, media)
     let backing = readBacking(table, format)
+    let key = readKey(table, format)
     let readError = reader.choice("rerror", in: table, "a policy", as: ErrorPolicy.self)
     let writeError = reader.choice("werror", in: table, "a policy", as: ErrorPolicy.self)
     if let readError, readError.value == .enospc {
@@ -58,6 +59,7 @@ extension MachineReader {
     drive.media = media
     drive.isReadOnly = isReadOnly
     drive.backing = backing
+    drive.key = key
     if let readError { drive.onReadError = readError.value }
     if let writeError { drive.onWriteError = writeError.value }
     return drive
@@ -77,6 +79,27 @@ extension MachineReader {
       reader.report(format, "a cdrom's image cannot be qcow2", accepted: "raw")
     }
     return format?.value
+  }
+
+  /// Reads where the key of an encrypted image is; the text itself is never a key.
+  private mutating func readKey(_ table: Table, _ format: Machine.Drive.Format?) -> String? {
+    guard let member = table.members["key"] else { return nil }
+    let path = table.path(of: "key")
+    reader.places[path] = member.node.offset
+    if format == .raw {
+      reader.report(
+        member.keyOffset, path, "a raw image is never encrypted", "accepted: with qcow2")
+    }
+    guard let text = reader.string("key", in: table, accepted: "file:PATH") else { return nil }
+    guard let file = paths.file(text, &reader) else {
+      // The text may be a key that was put in the wrong place: it is not shown.
+      if !text.value.hasPrefix("file:") {
+        reader.report(text, "is not the place of a key", accepted: "file:PATH")
+      }
+      return nil
+    }
+    paths.claimReading(file, for: path, &reader)
+    return file
   }
 
   private mutating func readBacking(

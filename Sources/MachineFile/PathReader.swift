@@ -78,6 +78,12 @@ struct PathReader {
     return nil
   }
 
+  /// Reads the path of `file:PATH`; `nil` for what has another form.
+  func file(_ text: Located<String>, _ reader: inout TableReader) -> String? {
+    guard text.value.hasPrefix("file:") else { return nil }
+    return rest(of: text, after: "file:", &reader)
+  }
+
   /// Reads an address that a display listens on.
   func address(
     _ key: String, in table: Table, _ reader: inout TableReader

@@ -21,7 +21,9 @@ enum Schema {
     Section(path: "boot", keys: ["order", "menu", "kernel", "initrd", "cmdline"]),
     Section(
       path: "drive[]",
-      keys: ["slot", "image", "format", "media", "readonly", "backing", "rerror", "werror"]),
+      keys: [
+        "slot", "image", "format", "media", "readonly", "backing", "key", "rerror", "werror",
+      ]),
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),
     Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "output", "control"]),

@@ -131,6 +131,13 @@ extension ParsedMachine {
         key, "\(quoted(drive.image)) is in use by another process",
         remedy: "accepted: an image that nobody else has open for writing")
     }
+    if let path = drive.key {
+      let status = try checkReadable(path, table + ".key", "a file with the key", files)
+      guard !(status.kind == .regular && status.byteCount == 0) else {
+        throw error(
+          table + ".key", "\(quoted(path)) is empty", remedy: "accepted: a file with the key")
+      }
+    }
     if case .paths(let paths) = drive.backing {
       for (index, path) in paths.enumerated() {
         _ = try checkReadable(

@@ -13,6 +13,8 @@ public struct HostResources: Sendable {
   public let boot: BootFiles?
   /// One image for each drive, in the machine's order, locked; none where a CD-ROM drive is empty.
   public internal(set) var images: [Descriptor?]
+  /// The files with the keys of encrypted images, for each drive; nothing here reads them.
+  public let keys: [Descriptor?]
   /// The rules about backing files, for each drive.
   public let backings: [BackingFiles]
   /// The serial ports' back ends, COM1 first.
@@ -47,13 +49,16 @@ public struct HostResources: Sendable {
       vgaBIOS = try parsed.openVGABIOS(host)
       boot = try parsed.openBoot(host)
       var images: [Descriptor?] = []
+      var keys: [Descriptor?] = []
       var backings: [BackingFiles] = []
       for (index, drive) in machine.drives.enumerated() {
         images.append(
           drive.isEmpty ? nil : try parsed.openImage(drive, "drive[\(index)].image"))
+        keys.append(try parsed.openKey(drive, "drive[\(index)].key"))
         backings.append(try parsed.openBackings(drive, "drive[\(index)].backing"))
       }
       self.images = images
+      self.keys = keys
       self.backings = backings
     } catch {
       throw LaunchError("\(error)")
@@ -137,6 +142,15 @@ extension ParsedMachine {
       }
     }
     return file
+  }
+
+  func openKey(_ drive: Machine.Drive, _ key: String) throws(MachineFileError) -> Descriptor? {
+    guard let path = drive.key else { return nil }
+    do throws(SystemError) { return try Files.open(path, .readOnly) } catch {
+      throw self.error(
+        key, "\"\(path)\" cannot be opened: \(SystemError.text(error.number))",
+        remedy: "accepted: a readable file with the key")
+    }
   }
 
   func openBackings(_ drive: Machine.Drive, _ key: String) throws(MachineFileError) -> BackingFiles

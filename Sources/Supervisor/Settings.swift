@@ -148,16 +148,22 @@ struct ChildSetup {
   }
 
   private static func ide(_ machine: Machine, _ resources: HostResources) -> ChildSetup {
-    let drives = zip(machine.drives, resources.images).map { drive, image in
-      IDESettings.Drive(
-        slot: place(drive.slot), format: drive.format == .raw ? .raw : .qcow2,
-        isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly, hasMedium: image != nil,
-        onReadError: onError(drive.onReadError), onWriteError: onError(drive.onWriteError),
-        serial: "BH0000\(place(drive.slot) + 1)")
+    var descriptors: [Descriptor] = []
+    var drives: [IDESettings.Drive] = []
+    for (index, drive) in machine.drives.enumerated() {
+      let image = resources.images[index]
+      let key = image == nil ? nil : resources.keys[index]
+      descriptors += [image, key].compactMap { $0 }
+      drives.append(
+        IDESettings.Drive(
+          slot: place(drive.slot), format: drive.format == .raw ? .raw : .qcow2,
+          isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly, hasMedium: image != nil,
+          hasKey: key != nil, onReadError: onError(drive.onReadError),
+          onWriteError: onError(drive.onWriteError), serial: "BH0000\(place(drive.slot) + 1)"))
     }
     return ChildSetup(
       settings: IDESettings(common: common(machine), drives: drives).wireBytes,
-      descriptors: resources.images.compactMap { $0 })
+      descriptors: descriptors)
   }
 
   private static func onError(

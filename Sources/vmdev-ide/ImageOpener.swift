@@ -12,12 +12,23 @@ struct OpenError: Error {
   init(_ reason: String) { self.reason = reason }
 }
 
+/// The key of a drive; it is overwritten when the images are open.
+private final class DriveKey {
+  let value: ImageKey
+
+  init(_ file: Descriptor) throws(OpenError) {
+    do throws(ImageKey.Failure) { value = try ImageKey(file) } catch { throw OpenError("\(error)") }
+  }
+}
+
 /// Opens a drive's image with the chain of files behind it, before the device serves.
 struct ImageOpener {
   /// The channel over which the launcher opens backing files.
   let launcher: Channel
   /// The drive's place in the settings.
   let drive: Int
+  /// The key of the encrypted images of the chain.
+  private let key: DriveKey?
   private var sequence: UInt32 = 0
 
   /// The most images in a chain.
@@ -25,9 +36,17 @@ struct ImageOpener {
   /// How long the launcher may take to open a file, in nanoseconds.
   private static let patience: UInt64 = 10_000_000_000
 
-  init(launcher: Channel, drive: Int) {
+  /// Makes an opener for a drive.
+  ///
+  /// - Parameters:
+  ///   - launcher: The channel to the launcher.
+  ///   - drive: The drive's place in the settings.
+  ///   - key: The file with its key, if it has one.
+  /// - Throws: When the key can't be read.
+  init(launcher: Channel, drive: Int, key: Descriptor?) throws(OpenError) {
     self.launcher = launcher
     self.drive = drive
+    self.key = try key.map { (file) throws(OpenError) in try DriveKey(file) }
   }
 
   /// Opens an image of a given format; `depth` images lie in front of it.
@@ -38,13 +57,20 @@ struct ImageOpener {
     case .raw:
       return .raw(RawImage(storage: try storage(file, isWritable), writable: isWritable))
     case .qcow2:
-      let backing = try backing(of: file, depth: depth)
-      let storage = try storage(file, isWritable)
+      let header = try header(of: file)
+      let backing = try backing(header, depth: depth)
+      var storage = try storage(file, isWritable)
       do throws(BlockImageError) {
+        let cipher = try key?.value.cipher(of: header, on: &storage)
+        if header.isEncrypted, cipher == nil { throw .keyMissing }
         return .qcow2(
           try QCOW2Image(
-            storage: storage, writable: isWritable, backing: backing, decompressor: Inflater()))
+            storage: storage, writable: isWritable, backing: backing, decompressor: Inflater(),
+            cipher: cipher))
       } catch {
+        if case .keyMissing = error {
+          throw OpenError("\(error); the machine file names it with key = \"file:PATH\"")
+        }
         throw OpenError("\(error)")
       }
     }
@@ -58,16 +84,16 @@ struct ImageOpener {
     }
   }
 
-  private mutating func backing(of file: Descriptor, depth: Int) throws(OpenError)
-    -> BackingImage<ImageFile, Inflater>?
-  {
-    let header: QCOW2Header
+  private func header(of file: Descriptor) throws(OpenError) -> QCOW2Header {
     var storage = try storage(file, false)
-    do throws(BlockImageError) {
-      header = try QCOW2Header.read(from: &storage)
-    } catch {
+    do throws(BlockImageError) { return try QCOW2Header.read(from: &storage) } catch {
       throw OpenError("\(error)")
     }
+  }
+
+  private mutating func backing(_ header: QCOW2Header, depth: Int) throws(OpenError)
+    -> BackingImage<ImageFile, Inflater>?
+  {
     if header.hasDataFile {
       throw OpenError(
         "it keeps its data in an external file (\"\(header.dataFileName ?? "")\"), which drives "

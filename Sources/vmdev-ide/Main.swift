@@ -10,7 +10,9 @@ import Sandbox
 @main
 struct Main {
   static func main() {
-    let setup = DeviceProcess.setUp()
+    var setup = DeviceProcess.setUp()
+    var handed = setup.descriptors
+    setup.descriptors = []
     let settings: IDESettings
     let completions: Completions
     do throws(ProtocolError) {
@@ -24,8 +26,10 @@ struct Main {
       DeviceProcess.end("\(error)")
     }
     let images = settings.drives.count { $0.hasMedium }
-    guard setup.descriptors.count == images else {
-      DeviceProcess.end("\(images) drives with images, but \(setup.descriptors.count) images")
+    let keys = settings.drives.count { $0.hasKey }
+    guard handed.count == images + keys else {
+      DeviceProcess.end(
+        "\(images) images and \(keys) keys, but \(handed.count) descriptors")
     }
     var policies = [ErrorPolicies](repeating: ErrorPolicies(), count: 4)
     for drive in settings.drives {
@@ -35,20 +39,24 @@ struct Main {
     let server = DeviceServer(
       setup, .ide, settings.common, workers: min(max(settings.drives.count, 1), 4))
     // An image is parsed by a process that can do no harm any more.
-    let (controller, drives) = open(settings.drives, setup)
+    let (controller, drives) = open(settings.drives, &handed, setup.launcher)
     let endpoint = IDEEndpoint(
       controller: controller, drives: drives, policies: policies, workers: server.workers,
       completions: completions)
     server.serve(endpoint, role: "ide")
   }
 
-  private static func open(_ settings: [IDESettings.Drive], _ setup: DeviceProcess.Setup) -> (
+  private static func open(
+    _ settings: [IDESettings.Drive], _ handed: inout [Descriptor], _ launcher: Channel
+  ) -> (
     IDEController, [Drive?]
   ) {
     var controller = IDEController()
     var drives = [Drive?](repeating: nil, count: 4)
     var seen: Set<Int> = []
-    var images = setup.descriptors[...]
+    var images = handed[...]
+    // A key's file is closed when its images are open.
+    handed = []
     for (index, drive) in settings.enumerated() {
       let slot = Int(drive.slot & 3)
       let name = "ide\(slot / 2).\(slot % 2)"
@@ -56,12 +64,13 @@ struct Main {
       var opened: Drive?
       if drive.hasMedium {
         do throws(OpenError) {
-          var opener = ImageOpener(launcher: setup.launcher, drive: index)
+          let image = images.removeFirst()
+          var opener = try ImageOpener(
+            launcher: launcher, drive: index, key: drive.hasKey ? images.removeFirst() : nil)
           opened = Drive(
             name: name,
             image: try opener.open(
-              images.removeFirst(), drive.format,
-              isWritable: !drive.isReadOnly && !drive.isCDROM))
+              image, drive.format, isWritable: !drive.isReadOnly && !drive.isCDROM))
         } catch {
           DeviceProcess.end("\(name): \(error.reason)")
         }

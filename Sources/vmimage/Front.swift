@@ -41,6 +41,8 @@ struct Front {
   /// Whether the worker may write to the backing file of the first file.
   private let writesBacking: Bool
   private var files: [Opened] = []
+  /// The key of encrypted images, which the worker alone reads.
+  private var key: Descriptor?
   /// Files that were made: the name they have, and the one that they are to get.
   private var made: [(temporary: String, final: String)] = []
 
@@ -65,6 +67,7 @@ struct Front {
         try Signals.descriptor(Signals.ending)
       }
       for operand in operands { try open(operand) }
+      try openKey()
       let code = try serve(signals)
       if code == 0 { try nameFiles() } else { removeFiles() }
       return code
@@ -103,6 +106,20 @@ struct Front {
     made.append((temporary, operand.path))
     try lock(file, operand.path, isWritable: true)
     files.append(Opened(file: file, path: operand.path, isWritable: true))
+  }
+
+  private mutating func openKey() throws(ToolError) {
+    if let number = options.keyFD {
+      let given = Descriptor(owning: number)
+      guard (try? given.kind()) != nil else {
+        throw ToolError("--key-fd: there is no open file \(number)")
+      }
+      key = given
+    }
+    guard let path = options.keyFile else { return }
+    do throws(SystemError) { key = try Files.open(path, [.readOnly, .noTerminal]) } catch {
+      throw ToolError("could not open the key \"\(path)\": \(SystemError.text(error.number))")
+    }
   }
 
   /// Opens a file of the host that is there, and takes its locks.
@@ -144,6 +161,7 @@ struct Front {
     for (index, opened) in files.enumerated() {
       handed.append((opened.file, as: Worker.firstFile + Int32(index)))
     }
+    if let key { handed.append((key, as: Worker.firstFile + Int32(files.count))) }
     let child: ChildProcess
     do throws(SystemError) {
       child = try Sandbox.start(
@@ -154,6 +172,7 @@ struct Front {
       throw ToolError("could not start the worker: \(error)")
     }
     handed = []
+    key = nil
     var poller = Poller()
     let request = poller.add(own.descriptor, .readable)
     let signal = poller.add(signals, .readable)

@@ -48,6 +48,7 @@ struct ImageFacts {
   var virtualSize: UInt64
   var space: UInt64
   var header: QCOW2Header?
+  var encryption: LUKSHeader?
   var snapshots: [QCOW2Snapshot] = []
 
   init(_ file: HeldFile, _ said: Format?, _ worker: Worker) throws(ToolError) {
@@ -64,6 +65,11 @@ struct ImageFacts {
     }
     self.header = header
     virtualSize = header.virtualSize
+    if header.isEncrypted {
+      encryption = try worker.naming(file) { () throws(BlockImageError) in
+        try header.encryptionHeader(on: &storage)
+      }
+    }
     snapshots = try worker.naming(file) { () throws(BlockImageError) in
       try header.snapshots(on: &storage)
     }
@@ -84,6 +90,7 @@ struct ImageFacts {
     if let header { members.append(("cluster-size", .number(header.clusterSize))) }
     members.append(("format", .string(format.rawValue)))
     members.append(("actual-size", .number(space)))
+    if encryption != nil { members.append(("encrypted", .bool(true))) }
     if let header {
       members.append(
         (
@@ -107,6 +114,7 @@ struct ImageFacts {
       data.append(("lazy-refcounts", .bool(header.compatibleFeatures & 1 != 0)))
     }
     data.append(("refcount-bits", .number(1 << UInt64(header.refcountOrder))))
+    if let encryption { data.append(("encrypt", .object(encryption.facts))) }
     if header.version == 3 {
       if let name = header.dataFileName { data.append(("data-file", .string(name))) }
       if header.hasDataFile { data.append(("data-file-raw", .bool(header.isDataFileRaw))) }
@@ -121,6 +129,7 @@ struct ImageFacts {
     lines.append("virtual size: \(Words.size(virtualSize)) (\(virtualSize) bytes)")
     lines.append("disk size: \(Words.size(space))")
     guard let header else { return lines.joined(separator: "\n") + "\n" }
+    if encryption != nil { lines.append("encrypted: yes") }
     lines.append("cluster_size: \(header.clusterSize)")
     if header.isDirty { lines.append("cleanly shut down: no") }
     if let name = header.backingFileName, let full = fullBackingName {
@@ -140,11 +149,30 @@ struct ImageFacts {
       let words = name.split(separator: "-").joined(separator: " ")
       if case .string(let text) = value {
         lines.append("    \(words): \(Words.visible(text))")
+      } else if case .object(let members) = value {
+        lines.append("    \(words):")
+        for case (let name, .string(let text)) in members {
+          let words = name.split(separator: "-").joined(separator: " ")
+          lines.append("        \(words): \(text)")
+        }
       } else {
         lines.append("    \(words): \(value.text())")
       }
     }
     return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+extension LUKSHeader {
+  /// What is shown about it, in qemu-img's names.
+  var facts: [(String, JSON)] {
+    [
+      ("ivgen-alg", .string(hasNarrowSectors ? "plain" : "plain64")),
+      ("hash-alg", .string(hash.rawValue)),
+      ("cipher-alg", .string(keyByteCount == 64 ? "aes-256" : "aes-128")),
+      ("cipher-mode", .string("xts")), ("format", .string("luks")),
+      ("master-key-iters", .number(UInt64(digestIterations))),
+    ]
   }
 }
 

@@ -33,6 +33,22 @@ struct CommonOptions: ParsableArguments {
   @Option(
     help: "strict or relaxed: whether a layer of the sandbox that can't be had is an error.")
   var isolation: IsolationLevel = .relaxed
+  @Option(
+    help: """
+      A file with the key of encrypted images: all of its bytes, a newline at the end included.
+      """)
+  var keyFile: String?
+  @Option(help: "The number of an open file with that key.") var keyFD: Int32?
+
+  /// Whether a key comes with the command.
+  var hasKey: Bool { keyFile != nil || keyFD != nil }
+
+  func validate() throws {
+    guard keyFile == nil || keyFD == nil else {
+      throw ValidationError("--key-file and --key-fd exclude each other")
+    }
+    if let keyFD, keyFD < 0 { throw ValidationError("--key-fd must be 0 or more") }
+  }
 }
 
 /// A command on images: what it opens, and what its worker does.
@@ -56,7 +72,7 @@ extension ImageCommand {
       ThisProcess.exit(front.run(operands, failureCode: failureCode))
     }
     do throws(ToolError) {
-      let worker = try Worker(operands, common.isolation)
+      let worker = try Worker(operands, common)
       ThisProcess.exit(try work(worker))
     } catch {
       Worker.complain(error.description)

@@ -19,6 +19,15 @@ struct HeldFile {
   var path: String
 }
 
+/// The key of encrypted images, read to its end; it is overwritten when the worker ends.
+final class WorkerKey {
+  let value: ImageKey
+
+  init(_ file: Descriptor) throws(ToolError) {
+    do throws(ImageKey.Failure) { value = try ImageKey(file) } catch { throw ToolError("\(error)") }
+  }
+}
+
 /// The part of the tool that reads images, in its sandbox.
 struct Worker {
   static let mark = "vmimage-worker"
@@ -27,6 +36,7 @@ struct Worker {
 
   private let socket: PacketSocket
   private let files: [HeldFile]
+  private let key: WorkerKey?
   private static let output = Descriptor(owning: 1)
   private static let errors = Descriptor(owning: 2)
   /// The most images in a chain, as QEMU's lists of them have it by far.
@@ -37,15 +47,19 @@ struct Worker {
   /// Enters the sandbox.
   ///
   /// From here on files come only from the front.
-  init(_ operands: [Operand], _ level: IsolationLevel) throws(ToolError) {
+  init(_ operands: [Operand], _ options: CommonOptions) throws(ToolError) {
     socket = PacketSocket(Descriptor(owning: 3))
     files = operands.enumerated().map { index, operand in
       HeldFile(
         descriptor: Descriptor(owning: Self.firstFile + Int32(index)), number: UInt8(index),
         path: operand.path)
     }
+    // Of all that is read it alone is not hostile, and it may come from a pipe.
+    key =
+      options.hasKey
+      ? try WorkerKey(Descriptor(owning: Self.firstFile + Int32(operands.count))) : nil
     do throws(SandboxError) {
-      _ = try Sandbox.enter(.imageTool, level)
+      _ = try Sandbox.enter(.imageTool, options.isolation)
     } catch {
       throw ToolError("\(error)")
     }
@@ -92,6 +106,7 @@ struct Worker {
 
   static func words(_ error: BlockImageError) -> String {
     if case .storage(.failed(let code)) = error { return SystemError.text(code) }
+    if case .keyMissing = error { return "\(error) (see --key-file)" }
     return "\(error)"
   }
 
@@ -135,7 +150,7 @@ struct Worker {
     options: QCOW2Options = QCOW2Options()
   ) throws(ToolError) -> DiskImage {
     let header = try header(file)
-    let storage = try storage(file, isWritable: isWritable)
+    var storage = try storage(file, isWritable: isWritable)
     var data: DiskFile?
     if header.hasDataFile {
       guard let name = header.dataFileName else {
@@ -144,9 +159,10 @@ struct Worker {
       data = try self.storage(try request(.data, name, of: file), isWritable: isWritable)
     }
     do throws(BlockImageError) {
+      let cipher = try key?.value.cipher(of: header, on: &storage)
       return try DiskImage(
         storage: storage, writable: isWritable, backing: backing, dataFile: data,
-        decompressor: Inflater(), options: options)
+        decompressor: Inflater(), cipher: cipher, options: options)
     } catch {
       throw ToolError("\(file.path): \(Self.words(error))")
     }

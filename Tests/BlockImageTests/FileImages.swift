@@ -12,12 +12,18 @@ typealias FileImage = QCOW2Image<ImageFile, Inflater>
 
 /// Opens an image file with the files that it names, from its own folder.
 func openFile(
-  _ path: String, writable: Bool = true, options: QCOW2Options = QCOW2Options()
+  _ path: String, writable: Bool = true, options: QCOW2Options = QCOW2Options(),
+  key: String? = nil
 ) throws -> FileImage {
   var storage = try ImageFile(
     Files.open(path, writable ? [.readWrite] : [.readOnly]), isWritable: writable)
   let header = try QCOW2Header.read(from: &storage)
   let folder = URL(filePath: path).deletingLastPathComponent()
+  var cipher: (any SectorCipher)?
+  if let key {
+    let file = try Files.open(folder.appending(path: key).path, [.readOnly])
+    cipher = try ImageKey(file).cipher(of: header, on: &storage)
+  }
   var backing: BackingImage<ImageFile, Inflater>?
   if let name = header.backingFileName {
     let below = folder.appending(path: name).path
@@ -33,14 +39,14 @@ func openFile(
   guard header.hasDataFile, let name = header.dataFileName else {
     return try FileImage(
       storage: storage, writable: writable, backing: backing, decompressor: Inflater(),
-      options: options)
+      cipher: cipher, options: options)
   }
   let data = try ImageFile(
     Files.open(folder.appending(path: name).path, writable ? [.readWrite] : [.readOnly]),
     isWritable: writable)
   return try FileImage(
     storage: storage, writable: writable, backing: backing, dataFile: data,
-    decompressor: Inflater(), options: options)
+    decompressor: Inflater(), cipher: cipher, options: options)
 }
 
 /// The raw twin of a disk.

@@ -65,7 +65,7 @@ struct QCOW2MalformedTests {
     Damage(.header(24), 1 << 62, 8, "l1_size"),
     Damage(.header(24), 1 << 40, 8, "l1_size"),
     Damage(.header(32), 1, 4, "AES encryption"),
-    Damage(.header(32), 2, 4, "LUKS encryption"),
+    Damage(.header(32), 2, 4, "crypt_method"),
     Damage(.header(32), 3, 4, "crypt_method"),
     Damage(.header(36), 0, 4, "l1_size"),
     Damage(.header(36), 0xFFFF_FFFF, 4, "l1_size"),
@@ -95,7 +95,8 @@ struct QCOW2MalformedTests {
     Damage(.header(104), 1, 1, "compression_type"),
     Damage(.header(112), 0x1234_5678_FFFF_FFF0, 8, "header extension 0x12345678"),
     Damage(.header(112), 0xE279_2ACA_0000_0040, 8, "backing format name"),
-    Damage(.header(112), 0x0537_BE77_0000_0010, 8, "LUKS"),
+    Damage(.header(112), 0x0537_BE77_0000_0010, 8, "encryption header length"),
+    Damage(.header(112), 0x0537_BE77_0000_0008, 8, "encryption extension length"),
     Damage(.header(112), 0x4441_5441_0000_0000, 8, "data file name length"),
     Damage(.header(112), 0x4441_5441_0000_0008, 8, "data file name"),
   ]

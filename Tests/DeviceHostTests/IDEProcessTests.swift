@@ -65,6 +65,37 @@ struct IDEProcessTests {
       #expect(try open("flat.raw", 0).read(byteCount, at: 0) == content)
     }
 
+    /// Makes an encrypted image of 4 MiB, its key, and another one.
+    func makeEncrypted() throws {
+      try open("key", 0o101).write(Array("bulkhead".utf8), at: 0)
+      try open("wrong", 0o101).write(Array("bulkhaed".utf8), at: 0)
+      // On a busy host qemu-img may fail to time itself.
+      for attempt in 1...10 {
+        let made = try Images.run(
+          "/usr/bin/qemu-img",
+          [
+            "create", "-q", "--object", "secret,id=s,file=\(folder)/key", "-f", "qcow2", "-o",
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            folder + "/secret.qcow2", "4M",
+          ])
+        if made.status == .exited(code: 0) { break }
+        #expect(attempt < 10)
+      }
+    }
+
+    /// Reads a sector of the encrypted image with QEMU's tools.
+    func readEncrypted(sector: Int) throws -> [UInt8] {
+      let converted = try Images.run(
+        "/usr/bin/qemu-img",
+        [
+          "convert", "--object", "secret,id=s,file=\(folder)/key", "--image-opts", "-O", "raw",
+          "driver=qcow2,encrypt.key-secret=s,file.filename=\(folder)/secret.qcow2",
+          folder + "/clear.raw",
+        ])
+      #expect(converted.status == .exited(code: 0))
+      return try open("clear.raw", 0).read(512, at: UInt64(sector) * 512)
+    }
+
     func set(_ bytes: [UInt8], sector: Int) {
       content.replaceSubrange(sector * 512..<sector * 512 + bytes.count, with: bytes)
     }
@@ -168,6 +199,51 @@ struct IDEProcessTests {
       #expect(hasArrived)
       try ide.ask(.resume, Empty())
       #expect(try ide.finishDMA() & 0x29 == 0)
+    }
+  }
+
+  @Test("opens an encrypted image with the key of its drive, also after it was killed")
+  func encrypted() throws {
+    let images = try Images()
+    try images.makeEncrypted()
+    var drive = Self.disk
+    drive.hasKey = true
+    let ide = try IDEMachine()
+    let text = (0..<512).map { UInt8(truncatingIfNeeded: $0 ^ 0xC3) }
+    let handed = [try images.open("secret.qcow2", 2), try images.open("key", 0)]
+    try ide.start(drives: [drive], images: handed)
+    try ide.command(0x30, sector: 77, count: 1)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    try ide.writeWords(0, text)
+    #expect(try ide.waitWhileBusy() & 0x29 == 0)
+
+    try ide.kill()
+    try ide.start(drives: [drive], images: handed, isRestart: true)
+
+    try ide.command(0x20, sector: 77, count: 1)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    #expect(try ide.readWords(0, 256) == text)
+    #expect(try ide.quit() == .exited(code: 0))
+    #expect(try images.readEncrypted(sector: 77) == text)
+  }
+
+  @Test("ends with the drive and the reason when the key is wrong or missing")
+  func wrongKey() throws {
+    let images = try Images()
+    try images.makeEncrypted()
+    for (hasKey, words) in [(true, "opens none of the key slots"), (false, "key = \"file:PATH\"")] {
+      let log = try images.open("log", 0o1102)
+      var drive = Self.disk
+      drive.hasKey = hasKey
+      let handed =
+        [try images.open("secret.qcow2", 2)]
+        + (hasKey ? [try images.open("wrong", 0)] : [])
+      #expect(throws: TestFailure(reason: "\(ChildProcess.Status.exited(code: 1))")) {
+        try IDEMachine().start(drives: [drive], images: handed, log: log)
+      }
+      let text = String(decoding: try log.read(4096, at: 0), as: UTF8.self)
+      #expect(text.contains("ide0.0"))
+      #expect(text.contains(words), "\(text)")
     }
   }
 

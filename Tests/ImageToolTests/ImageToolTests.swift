@@ -32,6 +32,58 @@ import Testing
     }
   }
 
+  @Test("an encrypted image is read and written with its key, by file or by descriptor")
+  func encrypted() throws {
+    let scratch = try Scratch()
+    try scratch.makeSource()
+    try Data("bulkhead".utf8).write(to: URL(fileURLWithPath: "\(scratch.path)/key"))
+    try Data("bulkhaed".utf8).write(to: URL(fileURLWithPath: "\(scratch.path)/wrong"))
+    let secret = ["--object", "secret,id=s,file=key"]
+    let image = "driver=qcow2,encrypt.key-secret=s,file.driver=file,file.filename=a.qcow2"
+    // On a busy host qemu-img may fail to time itself.
+    for _ in 0..<10 {
+      let made = try scratch.run(
+        "qemu-img",
+        ["create", "-q"] + secret
+          + [
+            "-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            "a.qcow2", "12000256",
+          ])
+      if made.code == 0 { break }
+      try #require(made.errors.contains("accurate CPU usage"), "\(made.errors)")
+    }
+    try scratch.qemu(
+      "qemu-img", ["convert", "-n", "--target-image-opts"] + secret + ["source.raw", image])
+
+    try scratch.vmimage(["convert", "--key-file", "key", "a.qcow2", "back.raw"])
+    #expect(try scratch.bytes("back.raw") == scratch.bytes("source.raw"))
+    // From a pipe, which can be read only once.
+    let piped = try scratch.run(
+      "bash",
+      ["-c", "exec 7< <(cat key); exec \"$0\" compare --key-fd 7 a.qcow2 source.raw", Scratch.tool])
+    #expect(piped.code == 0, "\(piped.errors)")
+    try scratch.vmimage(["convert", "--key-file", "wrong", "a.qcow2", "bad.raw"], code: 1)
+    try scratch.vmimage(["convert", "a.qcow2", "bad.raw"], code: 1)
+    try scratch.vmimage(["convert", "--key-file", "none", "a.qcow2", "bad.raw"], code: 1)
+    #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/bad.raw"))
+    // Tables need no key.
+    for command in ["info", "check", "map"] { try scratch.vmimage([command, "a.qcow2"]) }
+    #expect(try scratch.vmimage(["info", "--json", "a.qcow2"]).contains("\"encrypted\": true"))
+
+    // What an overlay has is written encrypted into the image.
+    try scratch.vmimage(
+      ["create", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", "top.qcow2", "12000256"])
+    try scratch.io("source.raw", ["write -P 77 2M 1M"])
+    try scratch.vmimage(["convert", "-O", "qcow2", "source.raw", "copy.qcow2"])
+    try scratch.vmimage(
+      ["rebase", "-u", "-b", "a.qcow2", "-F", "qcow2", "copy.qcow2"])
+    try scratch.vmimage(["commit", "--key-file", "key", "copy.qcow2"])
+    try scratch.qemu("qemu-img", ["check"] + secret + ["--image-opts", image])
+    try scratch.qemu(
+      "qemu-img",
+      ["compare"] + secret + ["--image-opts", "driver=raw,file.filename=source.raw", image])
+  }
+
   @Test("a new image is sound and takes writes", arguments: kinds)
   func create(kind: String) throws {
     let scratch = try Scratch()

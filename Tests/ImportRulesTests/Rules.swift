@@ -17,7 +17,8 @@ enum Rules {
     "PIIX": ["DeviceModel"], "IDE": ["DeviceModel"], "VGA": ["DeviceModel"], "BlockImage": [],
     "InterruptControllers": ["DeviceModel"], "Picture": ["CZlib"],
     "Compression": ["CZlib", "CZstd"],
-    "ImageFiles": ["BlockImage", "Compression", "LinuxSystem"],
+    "DiskEncryption": ["BlockImage", "CCrypto"],
+    "ImageFiles": ["BlockImage", "Compression", "DiskEncryption", "LinuxSystem"],
     "DeviceProtocol": ["DeviceModel", "LinuxSystem"], "Sandbox": ["LinuxSystem", "Glibc"],
     "DeviceHost": ["DeviceModel", "DeviceProtocol", "LinuxSystem", "Sandbox"],
     "Processor": [],
@@ -52,7 +53,7 @@ enum Rules {
     "LinuxSystem/", "SoftCPU/Memory/", "SoftCPU/Host/",
     "SoftCPU/Translator/", "Picture/PNG.swift",
     "Compression/RawInflater.swift", "Compression/ClusterCompressor.swift",
-    "Compression/ZstdFrames.swift",
+    "Compression/ZstdFrames.swift", "DiskEncryption/LibCrypto.swift",
     "MachineFile/HostFileInspector.swift",
   ]
 

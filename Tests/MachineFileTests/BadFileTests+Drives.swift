@@ -30,7 +30,7 @@ extension BadFileTests {
     .named(
       "drive = [1]",
       "m.toml:2:10: drive[0]: must be a table, not an integer; accepted: slot, image, format, "
-        + "media, readonly, backing, rerror, werror"),
+        + "media, readonly, backing, key, rerror, werror"),
     .named(
       "[[drive]]\nimage = \"a\"\nformat = \"raw\"",
       "m.toml:2:3: drive[0].slot: required but missing; accepted: ide0.0, ide0.1, ide1.0, "
@@ -57,6 +57,12 @@ extension BadFileTests {
     .drive(
       "media = \"cdrom\"",
       "m.toml:5:10: drive[0].format: a cdrom's image cannot be qcow2; accepted: raw"),
+    .named(
+      "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nkey = \"file:k\"",
+      "m.toml:6:1: drive[0].key: a raw image is never encrypted; accepted: with qcow2"),
+    .drive(
+      "key = \"a secret\"",
+      "m.toml:6:7: drive[0].key: is not the place of a key; accepted: file:PATH"),
     .named(
       "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nwerror = \"panic\"",
       "m.toml:6:10: drive[0].werror: \"panic\" is not a policy; accepted: report, ignore, enospc, "
