@@ -92,24 +92,16 @@ extension ServiceLoop {
         let message: MediumRequest = try packet.decode()
         services.attached = packet.descriptors.first
         defer { services.attached = nil }
-        let refusal: Refusal?
-        do throws(Refusal) {
+        let services = services
+        try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
           try endpoint.changeMedium(message, services: services)
-          refusal = nil
-        } catch {
-          refusal = error
         }
-        try answer(header, refusal, &endpoint)
       case .powerButton:
         let _: Empty = try packet.decode()
-        let refusal: Refusal?
-        do throws(Refusal) {
+        let services = services
+        try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
           try endpoint.pressPowerButton(services)
-          refusal = nil
-        } catch {
-          refusal = error
         }
-        try answer(header, refusal, &endpoint)
       case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power, .hold:
         throw ChannelError.broken(ProtocolError("the core sent \(request)"))
       }
@@ -122,10 +114,12 @@ extension ServiceLoop {
     }
   }
 
-  /// Commits what a request has changed, and answers it.
+  /// Does what a request wants, commits what it has changed, and answers it.
   private mutating func answer<E: DeviceEndpoint>(
-    _ header: Header, _ refusal: Refusal?, _ endpoint: inout E
+    _ header: Header, _ endpoint: inout E, _ work: (inout E) throws(Refusal) -> Void
   ) throws(ChannelError) {
+    var refusal: Refusal?
+    do throws(Refusal) { try work(&endpoint) } catch { refusal = error }
     commit(&endpoint)
     endpoint.publish(services)
     if let refusal {

@@ -32,7 +32,7 @@ struct SerialBackend: DeviceState {
   private var input: Descriptor?
   private var output: Descriptor?
   /// The peer whose input comes when all that its predecessor sent has been read.
-  private var nextInputs: Descriptor?
+  private var successor: Descriptor?
   private let pipe: (reading: Descriptor, writing: Descriptor)?
 
   // State.
@@ -135,14 +135,14 @@ struct SerialBackend: DeviceState {
       input = peer
       watcher.set(inputSource, to: peer)
     } else {
-      nextInputs = peer
+      successor = peer
     }
   }
 
   /// Ends the input of a stream; that of the next peer follows.
   private mutating func endInput(_ watcher: Watcher) {
-    input = nextInputs
-    nextInputs = nil
+    input = successor
+    successor = nil
     if let input { watcher.set(inputSource, to: input) }
   }
 
