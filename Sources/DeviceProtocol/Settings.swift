@@ -80,6 +80,8 @@ public struct CoreSettings: Equatable, WireCodable {
   public var cpuModel: String
   /// Whether /dev/kvm came along.
   public var hasKVM: Bool
+  /// Whether the software CPU translates the code that runs often.
+  public var translates: Bool
   /// Guest memory in bytes; a multiple of 1 MiB.
   public var memoryByteCount: UInt64
   public var cpus: UInt16
@@ -90,12 +92,14 @@ public struct CoreSettings: Equatable, WireCodable {
 
   public init(
     common: CommonSettings, accelerator: Accelerator, cpuModel: String, hasKVM: Bool,
-    memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32, hasControl: Bool, devices: [Device]
+    translates: Bool, memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32, hasControl: Bool,
+    devices: [Device]
   ) {
     self.common = common
     self.accelerator = accelerator
     self.cpuModel = cpuModel
     self.hasKVM = hasKVM
+    self.translates = translates
     self.memoryByteCount = memoryByteCount
     self.cpus = cpus
     self.exitPort = exitPort
@@ -108,6 +112,7 @@ public struct CoreSettings: Equatable, WireCodable {
     writer.put(accelerator.rawValue)
     writer.put(cpuModel)
     writer.put(hasKVM)
+    writer.put(translates)
     writer.put(memoryByteCount)
     writer.put(cpus)
     writer.put(exitPort)
@@ -120,6 +125,7 @@ public struct CoreSettings: Equatable, WireCodable {
     accelerator = try reader.getCase("accelerator")
     cpuModel = try reader.getString("CPU model", most: 63)
     hasKVM = try reader.getBool("KVM flag")
+    translates = try reader.getBool("translator flag")
     memoryByteCount = try reader.get("memory")
     cpus = try reader.get("cpus")
     exitPort = try reader.get("exit port")

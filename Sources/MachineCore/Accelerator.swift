@@ -64,10 +64,15 @@ enum Accelerator: Sendable {
   case kvm(KVMAccelerator, String)
   case soft(SoftAccelerator, String)
 
-  init(_ choice: AcceleratorChoice, cpus: UInt32) throws {
+  init(_ choice: AcceleratorChoice, cpus: UInt32, translates: Bool) throws {
     switch choice.kind {
     case .kvm(let device): self = .kvm(try KVMAccelerator(device, cpus: cpus), choice.text)
-    case .soft(let tables): self = .soft(try SoftAccelerator(tables), choice.text)
+    case .soft(let tables):
+      let soft = try SoftAccelerator(tables, translates: translates)
+      let translator =
+        !translates
+        ? "off" : soft.hasCodeMemory ? "on" : "off: the host gives no memory to execute code in"
+      self = .soft(soft, "\(choice.text), translator \(translator)")
     }
   }
 

@@ -79,7 +79,7 @@ public final class Machine: Sendable {
   ) throws {
     self.settings = settings
     let count = UInt32(settings.cpus)
-    accelerator = try Accelerator(choice, cpus: count)
+    accelerator = try Accelerator(choice, cpus: count, translates: settings.translates)
     memory = try GuestMemory(byteCount: settings.memoryByteCount)
     let firmwareByteCount = Int(try firmware.size())
     guard firmwareByteCount > 0, firmwareByteCount % 65536 == 0, firmwareByteCount <= 16 << 20

@@ -12,6 +12,8 @@ public struct Machine: Hashable, Sendable {
   public var cpus = 1
   public var memory = MemorySize(mebibytes: 256)
   public var cpuModel = CPUModel.host
+  /// Whether the software CPU translates the code that runs often.
+  public var translatesCode = true
   public var firmware = Firmware.seaBIOS
   /// The VGA BIOS's path; without one the distribution's is used.
   public var vgaBIOS: String?

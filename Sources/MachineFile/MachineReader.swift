@@ -79,6 +79,8 @@ struct MachineReader {
         }
       }
     }
+    machine.translatesCode =
+      reader.boolean("translator", in: table)?.value ?? machine.translatesCode
     if let firmware = reader.string(
       "firmware", in: table, accepted: "seabios, or the path of a firmware image")
     {

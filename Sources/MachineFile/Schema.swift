@@ -17,7 +17,7 @@ enum Schema {
       ]),
     Section(
       path: "machine",
-      keys: ["accelerator", "cpus", "memory", "cpu-model", "firmware", "vga-bios"]),
+      keys: ["accelerator", "cpus", "memory", "cpu-model", "translator", "firmware", "vga-bios"]),
     Section(path: "boot", keys: ["order", "menu", "kernel", "initrd", "cmdline"]),
     Section(
       path: "drive[]",

@@ -100,11 +100,11 @@ public struct SoftCPU: ~Copyable {
 
   /// Makes a vCPU in its state after a reset.
   ///
-  /// `cpuid` is what the guest is told, which decides about the instructions that it may use. With `translates` frequent code becomes host code,
-  /// where the system gives memory to execute it in.
+  /// `cpuid` is what the guest is told, which decides about the instructions that it may use. With
+  /// `codeMemory`, which no other vCPU may have, frequent code becomes host code.
   public init(
     cpuid: CPUIDTable, memory: PhysicalMemory, bus: any SoftBus, attention: Attention,
-    translates: Bool = false
+    codeMemory: CodeMemory? = nil
   ) {
     self.cpuid = cpuid
     let width = UInt64((cpuid.entry(0x8000_0008)?.eax ?? 36) & 0xFF)
@@ -116,7 +116,7 @@ public struct SoftCPU: ~Copyable {
     self.attention = attention
     tlb = TLB()
     code = CodeCache()
-    translator = Translator(byteCount: translates ? 32 << 20 : 0)
+    translator = Translator(codeMemory)
     reset()
   }
 }

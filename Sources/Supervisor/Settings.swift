@@ -27,6 +27,7 @@ struct ChildSetup {
     let settings = CoreSettings(
       common: common(machine), accelerator: accelerator(machine),
       cpuModel: cpuModel(machine), hasKVM: kvm != nil,
+      translates: machine.translatesCode,
       memoryByteCount: machine.memory.byteCount, cpus: UInt16(machine.cpus),
       exitPort: exitPort(machine), hasControl: true,
       devices: devices)

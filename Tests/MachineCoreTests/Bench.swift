@@ -39,7 +39,7 @@ final class Bench {
     }
     let settings = CoreSettings(
       common: CommonSettings(machine: "test", isStrict: false), accelerator: accelerator,
-      cpuModel: "host", hasKVM: accelerator == .kvm, memoryByteCount: 16 << 20,
+      cpuModel: "host", hasKVM: accelerator == .kvm, translates: true, memoryByteCount: 16 << 20,
       cpus: cpus, exitPort: 0x10000, hasControl: false, devices: devices)
     let output = FileManager.default.temporaryDirectory
       .appending(path: "bulkhead-\(UUID().uuidString).bin")

@@ -26,6 +26,7 @@ struct GoodFileTests {
     #expect(machine.cpus == 255)
     #expect(machine.memory == MemorySize(mebibytes: 1536))
     #expect(machine.cpuModel == .named("Nehalem-v1"))
+    #expect(!machine.translatesCode)
     #expect(machine.firmware == .path("/etc/vm/fw/bios.bin"))
     #expect(machine.vgaBIOS == "/usr/vgabios.bin")
     #expect(machine.boot.menu)
@@ -70,6 +71,7 @@ struct GoodFileTests {
     cpus = 0xff
     memory = "1536MiB"
     cpu-model = "Nehalem-v1"
+    translator = false
     firmware = "fw/bios.bin"
     vga-bios = "/usr/vgabios.bin"
     [boot]

@@ -36,7 +36,8 @@ final class SystemBench: SoftBus {
   /// A vCPU after its reset, with everything that the tests need in CPUID.
   func makeCPU(_ table: CPUIDTable = SystemBench.table, translates: Bool = false) -> SoftCPU {
     SoftCPU(
-      cpuid: table, memory: memory, bus: self, attention: attention, translates: translates)
+      cpuid: table, memory: memory, bus: self, attention: attention,
+      codeMemory: translates ? CodeMemory() : nil)
   }
 
   static let table = CPUIDTable(entries: [

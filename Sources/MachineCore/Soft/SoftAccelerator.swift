@@ -12,19 +12,28 @@ final class SoftAccelerator: Sendable {
   let hub: InterruptHub
   let clock = GuestClock()
   private let tables: [CPUIDTable]
+  /// For each vCPU where code is translated; made here, before the process is sealed.
+  private let codeMemories: [CodeMemory?]
   private let gate = Mutex(A20Gate())
 
   /// Makes a vCPU for each table of what CPUID answers.
-  init(_ tables: [CPUIDTable]) throws(SystemError) {
+  init(_ tables: [CPUIDTable], translates: Bool) throws(SystemError) {
     var vcpus: [SoftVCPU] = []
     for _ in tables { vcpus.append(try SoftVCPU()) }
     self.vcpus = vcpus
     self.tables = tables
+    codeMemories = tables.map { _ in translates ? CodeMemory() : nil }
     hub = try InterruptHub(vcpus, clock)
     try Thread.prepareFences()
   }
 
   func cpuid(_ index: Int) -> CPUIDTable { tables[index] }
+
+  /// Whether each vCPU has memory for translated code.
+  var hasCodeMemory: Bool { codeMemories.allSatisfy { $0 != nil } }
+
+  /// The memory for a vCPU's translated code, if there is to be some.
+  func codeMemory(_ index: Int) -> CodeMemory? { codeMemories[index] }
 
   func startThreads(_ machine: Machine) throws(SystemError) {
     try Thread.start("interrupts") { [hub] in hub.serve() }

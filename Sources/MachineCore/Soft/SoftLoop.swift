@@ -25,7 +25,7 @@ struct SoftLoop: ~Copyable {
     bus = SoftVCPUBus(machine, accelerator, index)
     cpu = SoftCPU(
       cpuid: accelerator.cpuid(index), memory: machine.physical, bus: bus,
-      attention: vcpu.attention)
+      attention: vcpu.attention, codeMemory: accelerator.codeMemory(index))
     waitsForStartUp = index != 0
   }
 

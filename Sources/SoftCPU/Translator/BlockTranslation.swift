@@ -43,6 +43,9 @@ struct BlockTranslation {
   private var wantsFlags = true
   private var areFlagsInHost = false
   private var slow: [(site: Int, number: Int, rip: UInt64)] = []
+  /// After a store into a page with decoded code: where the store's address is (RAX or RCX), how
+  /// many bytes it has, where to go on (`nil`: RIP is set).
+  private var written: [(site: Int, number: Int, host: UInt8, size: UInt8, rip: UInt64?)] = []
 
   /// The code of a block, or `nil` when too little of it can be translated.
   static func make(
@@ -113,7 +116,8 @@ struct BlockTranslation {
     var wanted = [Bool](repeating: true, count: effects.count)
     var live = true
     for place in effects.indices.reversed() {
-      wanted[place] = live
+      wanted[place] = live || effects[place].mayLeaveAfter
+      if effects[place].mayLeaveAfter { live = true }
       if effects[place].kills { live = false }
       if effects[place].reads || effects[place].mayLeave { live = true }
     }
@@ -149,6 +153,16 @@ struct BlockTranslation {
       e.word32(UInt32(effects.count - number))
       e.constant(slot: Slot.rip, rip)
       e.constant(Self.rax, UInt64(place.first + number))
+      goOut(to: leave)
+    }
+    for (site, number, host, size, rip) in written {
+      e.aim(site)
+      e.store(host, slot: Slot.scratch)
+      e.store(Self.rdx, slot: Slot.mark)
+      e.memory(8, 0x81, reg: 0, base: Self.context, displacement: Int32(8 * Slot.budget))
+      e.word32(UInt32(effects.count - number - 1))
+      if let rip { e.constant(slot: Slot.rip, rip) }
+      e.constant(Self.rax, Translator.Exit.wroteCode | UInt64(size))
       goOut(to: leave)
     }
     e.aim(spent)
@@ -309,14 +323,25 @@ struct BlockTranslation {
     e.memory(8, 0x0B, reg: Self.rdx, base: Self.context, displacement: Int32(8 * Slot.epoch))
     e.memory(8, 0x3B, reg: Self.rdx, base: Self.rcx, displacement: isWrite ? 8 : 0)
     leaveSlowly(5, i)
-    if isWrite {
-      // A page that holds decoded code is the interpreter's.
-      e.memory(8, 0x8B, reg: Self.rdx, base: Self.rcx, displacement: 40)
-      e.memory(8, 0x83, reg: 7, base: Self.rdx)
-      e.byte(0)
-      leaveSlowly(5, i)
-    }
+    // The page's mark, for ``wrote(_:_:rip:)``.
+    if isWrite { e.memory(8, 0x8B, reg: Self.rdx, base: Self.rcx, displacement: 40) }
     e.memory(8, 0x03, reg: Self.rax, base: Self.rcx, displacement: 24)
+  }
+
+  /// After a store, whose mark is in RDX: leaves if its page holds decoded code. It is looked at
+  /// afterwards, so that who decodes meanwhile either sees what was stored or is seen here.
+  private mutating func wrote(_ host: UInt8, _ size: UInt8, rip: UInt64?) {
+    e.memory(8, 0x83, reg: 7, base: Self.rdx)
+    e.byte(0)
+    areFlagsInHost = false
+    written.append((e.jump(condition: 5), number, host, size, rip))
+  }
+
+  /// After an instruction that has changed memory at RAX, and whose flags are in the host's.
+  private mutating func changed(_ size: UInt8) {
+    e.registers(8, 0x8B, reg: Self.rcx, rm: Self.rax)
+    made()
+    wrote(Self.rcx, size, rip: next)
   }
 
   // MARK: - Instructions
@@ -370,6 +395,7 @@ struct BlockTranslation {
       let source = use(i.reg, Self.rcx)
       if takesCarry { needCarry() }
       e.memory(size, Self.byteForm(operation << 3 | 1, size), reg: source, base: Self.rax)
+      if !isCompare { return changed(size) }
     case 3:
       let target = use(i.rm, Self.rax)
       if takesCarry { needCarry() }
@@ -381,6 +407,7 @@ struct BlockTranslation {
       if takesCarry { needCarry() }
       e.memory(size, Self.byteForm(0x81, size), reg: operation, base: Self.rax)
       immediate(i, size)
+      if !isCompare { return changed(size) }
     }
     made()
   }
@@ -424,6 +451,7 @@ struct BlockTranslation {
     case 2:
       operand(i, size, isWrite: true)
       e.memory(size, Self.byteForm(0x89, size), reg: use(i.reg, Self.rcx), base: Self.rax)
+      wrote(Self.rax, size, rip: next)
     case 3:
       let value = size == 4 ? i.immediate & 0xFFFF_FFFF : i.immediate
       e.constant(Self.rcx, value)
@@ -432,6 +460,7 @@ struct BlockTranslation {
       operand(i, size, isWrite: true)
       e.memory(size, Self.byteForm(0xC7, size), reg: 0, base: Self.rax)
       immediate(i, size)
+      wrote(Self.rax, size, rip: next)
     }
   }
 
@@ -479,6 +508,8 @@ struct BlockTranslation {
       operand(i, size, isWrite: true)
       if operation < 2 { needCarry() }
       e.memory(size, opcode, reg: field, base: Self.rax)
+      if operation == 2 { return wrote(Self.rax, size, rip: next) }
+      return changed(size)
     } else {
       let target = use(i.rm, Self.rax)
       if operation < 2 { needCarry() }
@@ -624,6 +655,7 @@ struct BlockTranslation {
     operand(i, 1, isWrite: true)
     e.load(Self.rcx, slot: Slot.scratch)
     e.memory(1, 0x88, reg: Self.rcx, base: Self.rax)
+    wrote(Self.rax, 1, rip: next)
   }
 
   // MARK: - The stack and branches
@@ -642,6 +674,7 @@ struct BlockTranslation {
       }
       e.memory(8, 0x89, reg: source, base: Self.rax)
       e.memory(8, 0x8D, reg: top, base: top, displacement: -8)
+      wrote(Self.rax, 8, rip: next)
     case .popR64:
       e.registers(8, 0x8B, reg: Self.rax, rm: top)
       translate(i, 8, isWrite: false)
@@ -664,6 +697,7 @@ struct BlockTranslation {
     case .callRelative:
       preparePush(i)
       pushNext()
+      wrote(Self.rax, 8, rip: next &+ i.immediate)
       exit(to: next &+ i.immediate)
     case .ret:
       e.registers(8, 0x8B, reg: Self.rax, rm: top)
@@ -688,6 +722,9 @@ struct BlockTranslation {
         preparePush(i)
         pushNext()
         e.load(Self.rcx, slot: Slot.scratch)
+        e.store(Self.rcx, slot: Slot.rip)
+        wrote(Self.rax, 8, rip: nil)
+        return goOut(to: lookup)
       }
       e.store(Self.rcx, slot: Slot.rip)
       goOut(to: lookup)
@@ -701,8 +738,8 @@ struct BlockTranslation {
   }
 
   private mutating func pushNext() {
-    e.constant(Self.rdx, next)
-    e.memory(8, 0x89, reg: Self.rdx, base: Self.rax)
+    e.constant(Self.rcx, next)
+    e.memory(8, 0x89, reg: Self.rcx, base: Self.rax)
     e.memory(8, 0x8D, reg: Self.stackPointer, base: Self.stackPointer, displacement: -8)
   }
 

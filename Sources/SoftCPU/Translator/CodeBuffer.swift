@@ -3,34 +3,48 @@
 internal import CHostCPU
 internal import Glibc
 
-/// Memory for translated code: one memory file, mapped once to be written and once to be
-/// executed, never both at one address.
+/// Memory for the translated code of one vCPU: one memory file, mapped once to be written and once
+/// to be executed, never both at one address.
+///
+/// A process that is about to give up making executable memory makes it before.
+@safe
+public final class CodeMemory: Sendable {
+  // SAFETY: both mappings are this object's own, of `byteCount` bytes, and stay as long as it.
+  fileprivate let writable: UInt
+  fileprivate let executable: UInt
+  let byteCount: Int
+
+  /// `nil` where the system does not give memory to execute code in.
+  public init?(byteCount: Int = 32 << 20) {
+    var first: UnsafeMutableRawPointer?
+    var second: UnsafeMutableRawPointer?
+    guard unsafe bh_code_buffer(UInt64(byteCount), &first, &second) == 0 else { return nil }
+    writable = UInt(bitPattern: first)
+    executable = UInt(bitPattern: second)
+    self.byteCount = byteCount
+  }
+
+  deinit {
+    unsafe munmap(UnsafeMutableRawPointer(bitPattern: writable), byteCount)
+    unsafe munmap(UnsafeMutableRawPointer(bitPattern: executable), byteCount)
+  }
+}
+
+/// The translated code of one vCPU in its ``CodeMemory``.
 @safe
 struct CodeBuffer: ~Copyable {
-  // SAFETY: both mappings are this struct's own, of `byteCount` bytes; every offset is checked
-  // against it before anything is written.
+  // SAFETY: every offset is checked against the memory's size before anything is written.
+  private let memory: CodeMemory?
   private let writable: UnsafeMutablePointer<UInt8>?
   private let executable: UInt
   let byteCount: Int
   private(set) var used = 0
 
-  /// Nothing where none is asked for, or the system does not give memory to execute code in.
-  init(byteCount: Int) {
-    var first: UnsafeMutableRawPointer?
-    var second: UnsafeMutableRawPointer?
-    if byteCount > 0, unsafe bh_code_buffer(UInt64(byteCount), &first, &second) == 0 {
-      self.byteCount = byteCount
-    } else {
-      self.byteCount = 0
-    }
-    unsafe writable = first?.assumingMemoryBound(to: UInt8.self)
-    executable = UInt(bitPattern: second)
-  }
-
-  deinit {
-    guard byteCount > 0 else { return }
-    unsafe munmap(writable, byteCount)
-    unsafe munmap(UnsafeMutableRawPointer(bitPattern: executable), byteCount)
+  init(_ memory: CodeMemory?) {
+    self.memory = memory
+    unsafe writable = UnsafeMutablePointer(bitPattern: memory?.writable ?? 0)
+    executable = memory?.executable ?? 0
+    byteCount = memory?.byteCount ?? 0
   }
 
   /// The address of the code at an offset.

@@ -8,6 +8,8 @@ struct Effect {
   var kills = false
   /// It may leave for the interpreter before it has changed anything.
   var mayLeave = false
+  /// It may leave after a store into a page with code.
+  var mayLeaveAfter = false
 
   /// `nil` for what is left to the interpreter.
   init?(_ i: Instruction) {
@@ -23,6 +25,7 @@ struct Effect {
       }
       if form == 1 || form == 2, i.size == 1, i.reg >= 16 { return nil }
       mayLeave = form == 1 || form == 2 || form == 4
+      mayLeaveAfter = (form == 2 || form == 4) && number / 20 != 7
     case Op.testRR8.rawValue...Op.testMI64.rawValue:
       let form = (raw - Op.testRR8.rawValue) / 4
       kills = true
@@ -32,6 +35,7 @@ struct Effect {
     case Op.movRR8.rawValue...Op.movMI64.rawValue:
       let form = (raw - Op.movRR8.rawValue) / 4
       mayLeave = form == 1 || form == 2 || form == 4
+      mayLeaveAfter = form == 2 || form == 4
       guard mayLeave ? hasPlainMemory(i) : hasPlainRegisters(i, form == 0) else { return nil }
       if form == 1 || form == 2, i.size == 1, i.reg >= 16 { return nil }
     case Op.movzx8R16.rawValue...Op.movsxdM64.rawValue:
@@ -41,6 +45,7 @@ struct Effect {
       let number = raw - Op.incR8.rawValue
       let operation = number % 8 / 2
       mayLeave = number & 1 == 1
+      mayLeaveAfter = mayLeave
       guard mayLeave ? i.addressSize == 8 : i.rm < 16 else { return nil }
       kills = operation != 2
       reads = operation < 2
@@ -56,10 +61,10 @@ struct Effect {
     switch i.op {
     case .lea16, .lea32, .lea64: return i.addressSize == 8
     case .nop, .cbw, .cwd: return true
-    case .pushR64, .popR64:
-      mayLeave = true
+    case .pushR64, .pushImmediate:
+      (mayLeave, mayLeaveAfter) = (true, true)
       return i.size == 8
-    case .pushImmediate, .leave:
+    case .popR64, .leave:
       mayLeave = true
       return i.size == 8
     case .jcc:
@@ -70,14 +75,14 @@ struct Effect {
       mayLeave = true
       return i.size == 8
     case .callRelative:
-      mayLeave = true
+      (mayLeave, mayLeaveAfter) = (true, true)
       return i.size == 8
     case .callIndirect, .jmpIndirect:
-      mayLeave = true
+      (mayLeave, mayLeaveAfter) = (true, true)
       return i.size == 8 && (i.isRegister || i.addressSize == 8)
     case .setcc:
       reads = true
-      mayLeave = !i.isRegister
+      (mayLeave, mayLeaveAfter) = (!i.isRegister, !i.isRegister)
       return i.isRegister ? i.rm < 16 : i.addressSize == 8
     case .cmovR:
       reads = true

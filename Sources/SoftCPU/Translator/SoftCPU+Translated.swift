@@ -21,6 +21,11 @@ extension SoftCPU {
       let result = enter(code)
       link = result & Translator.Exit.link != 0 ? Int(result & 0xFFFF_FFFF) : 0
       if result == 0 || link != 0 { continue }
+      if result & Translator.Exit.wroteCode != 0 {
+        let mark = CodeMark.Reference(address: UInt(gpr[Translator.Slot.mark]))
+        mark.wasWritten(Int(gpr[Translator.Slot.scratch] & 0xFFF), count: Int(result & 0xFF))
+        continue
+      }
       // Set before: it ends after that one instruction.
       if result & Translator.Exit.single != 0 { leavesBlock = true }
       try executeBlock(Int(result & 0xFFFF_FFFF))

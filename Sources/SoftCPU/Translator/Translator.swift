@@ -24,6 +24,8 @@ struct Translator: ~Copyable {
     static let tlb = 25
     static let jumps = 26
     static let scratch = 27
+    /// The mark of a page that was written to.
+    static let mark = 23
     /// The bases of FS and GS.
     static let fsBase = 28
     static let gsBase = 29
@@ -40,6 +42,9 @@ struct Translator: ~Copyable {
     static let single: UInt64 = 1 << 61
     /// A jump wants to be aimed: its site is in the low bits.
     static let link: UInt64 = 1 << 62
+    /// A store went into a page with decoded code: how many bytes it has is in the low bits, its
+    /// address in ``Slot/scratch``, the page's mark in ``Slot/mark``.
+    static let wroteCode: UInt64 = 1 << 63
   }
 
   /// A block by the host's address of its first byte and the guest's.
@@ -84,9 +89,9 @@ struct Translator: ~Copyable {
   /// Whether there is memory for code at all.
   let isOn: Bool
 
-  /// Makes a translator with so much memory for code; with none it is off.
-  init(byteCount: Int) {
-    buffer = CodeBuffer(byteCount: byteCount)
+  /// Makes a translator with memory for its code; without it is off.
+  init(_ memory: CodeMemory?) {
+    buffer = CodeBuffer(memory)
     isOn = buffer.byteCount > 0
     var common = Emitter()
     BlockTranslation.entry(&common)
