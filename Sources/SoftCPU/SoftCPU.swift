@@ -116,7 +116,10 @@ public struct SoftCPU: ~Copyable {
     self.attention = attention
     tlb = TLB()
     code = CodeCache()
-    translator = Translator(codeMemory)
+    translator = Translator(
+      codeMemory,
+      Translator.Abilities(
+        instructionSets: instructionSets, vectors: vectorFeatures.rawValue))
     reset()
   }
 }

@@ -19,6 +19,8 @@ struct TranslatorTests {
     var rip: UInt64 = 0
     var flags: UInt64 = 0
     var memory: [UInt8] = []
+    var vectors: [UInt64] = []
+    var mxcsr: UInt32 = 0
     var translated = 0
   }
 
@@ -42,6 +44,12 @@ struct TranslatorTests {
     cpu.gpr[14] = program.pointer
     cpu.rip = code
     cpu.rflags = 2
+    cpu.cr4 |= 1 << 9 | 1 << 10
+    for place in 0..<64 where place & 2 == 0 {
+      cpu.vectors[place] = program.registers[place & 15] &* UInt64(2 * place + 1)
+    }
+    // Numbers that arithmetic likes, too.
+    for number in 0..<4 { cpu.vectors[4 * number] = Double(number + 3).bitPattern }
     var rounds = 0
     while rounds < 8 {
       rounds += 1
@@ -55,6 +63,8 @@ struct TranslatorTests {
       bench.ram.bytes(at: Int(data), count: 0x2000)
       + bench.ram.bytes(at: Int(stack) - 0x400, count: 0x400)
       + bench.ram.bytes(at: Int(code), count: 0x1000)
+    outcome.vectors = (0..<64).map { cpu.vectors[$0] }
+    outcome.mxcsr = cpu.mxcsr
     outcome.translated = cpu.translator.translatedCount
     return outcome
   }
@@ -128,10 +138,108 @@ struct TranslatorTests {
       return prefix + (hasREX ? [rex] : []) + opcode + tail
     }
 
+    /// Atomic instructions, bits, divisions and vectors.
+    private mutating func rare(_ reg: UInt8, _ size: Int) -> [UInt8] {
+      let wide: UInt8 = size == 1 ? 0 : 1
+      let lock: [UInt8] = [0xF0]
+      switch random.below(18) {
+      case 0:
+        return lock + form([UInt8(random.below(7)) << 3 | wide], reg: reg, size: size, memory: true)
+      case 1:
+        let group = UInt8(random.below(7))
+        return lock
+          + form([0x80 | wide], reg: group, size: size, memory: true, immediate: min(size, 4))
+      case 2:
+        return lock + form([0xFE | wide], reg: UInt8(random.below(2)), size: size, memory: true)
+      case 3:
+        return lock + form([0xF6 | wide], reg: UInt8(2 + random.below(2)), size: size, memory: true)
+      case 4: return form([0x86 | wide], reg: reg, size: size, memory: true)
+      case 5:
+        let prefix = random.oneIn(2) ? lock : []
+        return prefix + form([0x0F, 0xC0 | wide], reg: reg, size: size, memory: true)
+      case 6:
+        let prefix = random.oneIn(2) ? lock : []
+        return prefix + form([0x0F, 0xB0 | wide], reg: reg, size: size, memory: true)
+      case 7:
+        // CMPXCHG16B [r14 + n], aligned and not.
+        let offset = random.below(64) * (random.oneIn(6) ? 3 : 16)
+        return [0xF0, 0x49, 0x0F, 0xC7, 0x8E] + bytes(UInt64(offset), 4)
+      case 8:
+        return form([0x0F, random.pick([0xBC, 0xBD])], reg: reg, size: max(size, 2))
+      case 9:
+        return [0xF3] + form([0x0F, random.pick([0xB8, 0xBC, 0xBD])], reg: reg, size: max(size, 4))
+      case 10:
+        let group: UInt8 = random.oneIn(2) ? 6 : 7
+        // A divisor that is not too small, and a dividend that is not too large.
+        let extend: [UInt8] = group == 6 ? [0x31, 0xD2] : [0x48, 0x99]
+        return extend + form([0xF7], reg: group, size: random.oneIn(3) ? max(size, 4) : 8)
+      case 11:
+        var code = form(
+          [0x0F, random.oneIn(2) ? 0xA4 : 0xAC], reg: reg, size: max(size, 4), memory: false)
+        code.append(UInt8(1 + random.below(max(size, 4) * 8 - 1)))
+        return code
+      case 12:
+        // The index is small: AND first.
+        let prefix = random.oneIn(2) ? lock : []
+        return [0x48, 0x81, 0xE1] + bytes(0x3FF, 4) + prefix
+          + form([0x0F, random.pick([0xAB, 0xB3, 0xBB])], reg: 1, size: max(size, 4), memory: true)
+      case 13:
+        var code = form(
+          [0x0F, 0xBA], reg: UInt8(4 + random.below(4)), size: max(size, 4), memory: true)
+        code.append(UInt8(truncatingIfNeeded: random.next()))
+        return code
+      default: return vector(reg)
+      }
+    }
+
+    /// SSE to SSE4.1 with every kind of operand.
+    private mutating func vector(_ reg: UInt8) -> [UInt8] {
+      let prefix: [[UInt8]] = [[], [0x66], [0xF3], [0xF2]]
+      switch random.below(10) {
+      case 0, 1:
+        // Moves, aligned or not.
+        let (kind, opcode): (Int, UInt8) = random.pick([
+          (0, 0x10), (0, 0x11), (0, 0x28), (0, 0x29), (1, 0x6F), (1, 0x7F), (2, 0x6F), (2, 0x7F),
+          (2, 0x10), (2, 0x11), (3, 0x10), (3, 0x11), (2, 0x7E), (1, 0xD6), (1, 0x10), (1, 0x28),
+        ])
+        return prefix[kind] + form([0x0F, opcode], reg: reg, size: 4)
+      case 2, 3:
+        let opcode: UInt8 = random.pick([
+          0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x6C, 0x6D, 0x74, 0x75, 0x76, 0xD4,
+          0xDA, 0xDB, 0xDE, 0xDF, 0xEB, 0xEF, 0xF4, 0xF8, 0xFA, 0xFB, 0xFC, 0xFD, 0xFE, 0xD1, 0xF3,
+        ])
+        return [0x66] + form([0x0F, opcode], reg: reg, size: 4)
+      case 4, 5:
+        let opcode: UInt8 = random.pick([0x51, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x5A])
+        return prefix[random.below(4)] + form([0x0F, opcode], reg: reg, size: 4)
+      case 6:
+        let opcode: UInt8 = random.pick([0x2E, 0x2F])
+        return prefix[random.below(2)] + form([0x0F, opcode], reg: reg, size: 4)
+      case 7:
+        let opcode: UInt8 = random.pick([0x2A, 0x2C, 0x2D])
+        let size = random.oneIn(2) ? 8 : 4
+        // REX comes after the prefix.
+        return prefix[2 + random.below(2)] + form([0x0F, opcode], reg: reg, size: size)
+      case 8:
+        switch random.below(4) {
+        case 0: return [0x66] + form([0x0F, 0x6E], reg: reg, size: random.oneIn(2) ? 8 : 4)
+        case 1: return [0x66] + form([0x0F, 0x7E], reg: reg, size: random.oneIn(2) ? 8 : 4)
+        case 2: return [0x66] + form([0x0F, 0xD7], reg: reg, size: 4, memory: false)
+        default:
+          let code = form([0x0F, 0x70], reg: reg, size: 4)
+          return prefix[1 + random.below(3)] + code + [UInt8(truncatingIfNeeded: random.next())]
+        }
+      default:
+        let opcode: UInt8 = random.pick([0x00, 0x01, 0x1C, 0x20, 0x23, 0x30, 0x35, 0x38, 0x3B, 0x40])
+        return [0x66] + form([0x0F, 0x38, opcode], reg: reg, size: 4)
+      }
+    }
+
     private mutating func instruction(_ pushes: inout Int) -> [UInt8] {
       let size = random.pick([1, 2, 4, 4, 8, 8])
       let wide: UInt8 = size == 1 ? 0 : 1
       let reg = random.pick(Self.targets)
+      if random.oneIn(4) { return rare(reg, size) }
       switch random.below(26) {
       case 0...4:
         return form([UInt8(random.below(8)) << 3 | wide], reg: reg, size: size)
@@ -204,6 +312,8 @@ struct TranslatorTests {
         program \(number) of seed \(seed): \(program.listing)
         \(expected.gpr) \(expected.rip) \(expected.flags)
         \(found.gpr) \(found.rip) \(found.flags)
+        \(expected.vectors == found.vectors ? "" : "\(expected.vectors)\n\(found.vectors)")
+        \(expected.mxcsr) \(found.mxcsr)
         memory is \(expected.memory == found.memory ? "equal" : "different")
         """)
     }

@@ -7,18 +7,18 @@
 /// after the instruction that makes them, as long as ``areFlagsInHost`` says so, and are written
 /// to the file where something later may want them.
 struct BlockTranslation {
-  private typealias Slot = Translator.Slot
+  typealias Slot = Translator.Slot
   static let rax = HostRegister.rax
   static let rcx = HostRegister.rcx
   static let rdx = HostRegister.rdx
   static let context = HostRegister.context
 
   /// The host register of each guest register, 255 for those that stay in the file.
-  private static let homes: [16 of UInt8] = [
+  static let homes: [16 of UInt8] = [
     3, 6, 7, 8, 9, 10, 11, 12, 13, 255, 255, 255, 14, 15, 255, 255,
   ]
-  private static let stackPointer: UInt8 = 9
-  private static let framePointer: UInt8 = 10
+  static let stackPointer: UInt8 = 9
+  static let framePointer: UInt8 = 10
 
   /// Where a block lies.
   struct Place {
@@ -35,39 +35,40 @@ struct BlockTranslation {
 
   var e = Emitter()
   let place: Place
-  private let lookup: Int
-  private let leave: Int
+  let common: Translator.Common
   /// The address after the instruction at hand, its number, and whether its flags are wanted.
   var next: UInt64
-  private var number = 0
-  private var wantsFlags = true
-  private var areFlagsInHost = false
-  private var slow: [(site: Int, number: Int, rip: UInt64)] = []
+  var number = 0
+  var wantsFlags = true
+  var areFlagsInHost = false
+  var slow: [(site: Int, number: Int, rip: UInt64)] = []
+  /// Where the vector registers may have to be loaded first, and whether they are there from here on.
+  var vectorLoads: [(site: Int, number: Int, rip: UInt64, back: Int)] = []
+  var hasVectors = false
   /// After a store into a page with decoded code: where the store's address is (RAX or RCX), how
   /// many bytes it has, where to go on (`nil`: RIP is set).
-  private var written: [(site: Int, number: Int, host: UInt8, size: UInt8, rip: UInt64?)] = []
+  var written: [(site: Int, number: Int, host: UInt8, size: UInt8, rip: UInt64?)] = []
 
   /// The code of a block, or `nil` when too little of it can be translated.
   static func make(
-    _ instructions: [Instruction], _ place: Place, lookup: Int, leave: Int
+    _ instructions: [Instruction], _ place: Place, _ common: Translator.Common
   ) -> [UInt8]? {
     var effects: [Effect] = []
     for i in instructions {
-      guard let effect = Effect(i) else { break }
+      guard let effect = Effect(i, common.abilities) else { break }
       effects.append(effect)
     }
     guard effects.count == instructions.count || effects.count >= 3,
       place.version <= UInt64(Int32.max)
     else { return nil }
-    var block = BlockTranslation(place, lookup, leave)
+    var block = BlockTranslation(place, common)
     block.make(instructions, effects)
     return block.e.bytes
   }
 
-  private init(_ place: Place, _ lookup: Int, _ leave: Int) {
+  init(_ place: Place, _ common: Translator.Common) {
     self.place = place
-    self.lookup = lookup
-    self.leave = leave
+    self.common = common
     next = place.rip
   }
 
@@ -76,6 +77,7 @@ struct BlockTranslation {
   /// Entered as a C function: the register file in RDI, where to go on in RSI.
   static func entry(_ e: inout Emitter) {
     e.append(0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x50)
+    // RSI has the place; RDI the file.
     e.registers(8, 0x8B, reg: rax, rm: 6)
     e.registers(8, 0x8B, reg: context, rm: 7)
     for guest in 0..<16 where homes[guest] != 255 { e.load(homes[guest], slot: guest) }
@@ -85,6 +87,7 @@ struct BlockTranslation {
   /// Goes back to the dispatcher with what RAX says.
   static func leave(_ e: inout Emitter) {
     for guest in 0..<16 where homes[guest] != 255 { e.store(homes[guest], slot: guest) }
+    storeVectors(&e)
     e.append(0x59, 0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3)
   }
 
@@ -112,7 +115,7 @@ struct BlockTranslation {
 
   // MARK: - The block
 
-  private mutating func make(_ instructions: [Instruction], _ effects: [Effect]) {
+  mutating func make(_ instructions: [Instruction], _ effects: [Effect]) {
     var wanted = [Bool](repeating: true, count: effects.count)
     var live = true
     for place in effects.indices.reversed() {
@@ -140,12 +143,20 @@ struct BlockTranslation {
       e.constant(slot: Slot.rip, next)
       let rest = instructions[effects.count...]
       // Where most of what follows can't be translated either, it is interpreted in one go.
-      let bad = rest.reduce(0) { $0 + (Effect($1) == nil ? 1 : 0) }
+      let bad = rest.reduce(0) { $0 + (Effect($1, common.abilities) == nil ? 1 : 0) }
       let single = 2 * bad <= rest.count ? Translator.Exit.single : 0
       e.constant(Self.rax, UInt64(place.first + effects.count) | single)
-      goOut(to: leave)
+      goOut(to: common.leave)
     } else if let last = instructions.last, !last.endsBlock {
       exit(to: next)
+    }
+    for (site, number, rip, back) in vectorLoads {
+      e.aim(site)
+      e.memory(8, 0x83, reg: 7, base: Self.context, displacement: Int32(8 * Slot.vectors))
+      e.byte(0)
+      slow.append((e.jump(condition: 5), number, rip))
+      e.call(to: common.loadVectors - place.offset)
+      e.jump(to: back)
     }
     for (site, number, rip) in slow {
       e.aim(site)
@@ -153,7 +164,7 @@ struct BlockTranslation {
       e.word32(UInt32(effects.count - number))
       e.constant(slot: Slot.rip, rip)
       e.constant(Self.rax, UInt64(place.first + number))
-      goOut(to: leave)
+      goOut(to: common.leave)
     }
     for (site, number, host, size, rip) in written {
       e.aim(site)
@@ -163,7 +174,7 @@ struct BlockTranslation {
       e.word32(UInt32(effects.count - number - 1))
       if let rip { e.constant(slot: Slot.rip, rip) }
       e.constant(Self.rax, Translator.Exit.wroteCode | UInt64(size))
-      goOut(to: leave)
+      goOut(to: common.leave)
     }
     e.aim(spent)
     e.memory(8, 0x81, reg: 0, base: Self.context, displacement: Int32(8 * Slot.budget))
@@ -171,34 +182,34 @@ struct BlockTranslation {
     e.aim(stale)
     e.constant(slot: Slot.rip, place.rip)
     e.constant(Self.rax, 0)
-    goOut(to: leave)
+    goOut(to: common.leave)
   }
 
-  private mutating func goOut(to target: Int) { e.jump(to: target - place.offset) }
+  mutating func goOut(to target: Int) { e.jump(to: target - place.offset) }
 
   /// Goes on at an address of the guest that is known now.
-  private mutating func exit(to target: UInt64) {
+  mutating func exit(to target: UInt64) {
     guard target >> 12 == place.rip >> 12 else {
       e.constant(slot: Slot.rip, target)
-      return goOut(to: lookup)
+      return goOut(to: common.lookup)
     }
     // Aimed at the target's code when there is some; until then it goes on right here.
     let site = e.jump()
     e.constant(slot: Slot.rip, target)
     e.constant(slot: Slot.linkPage, UInt64(place.host & ~0xFFF))
     e.constant(Self.rax, Translator.Exit.link | UInt64(place.offset + site))
-    goOut(to: leave)
+    goOut(to: common.leave)
   }
 
   /// Leaves for the interpreter if the condition holds; nothing may have changed yet.
-  private mutating func leaveSlowly(_ condition: UInt8, _ i: Instruction) {
+  mutating func leaveSlowly(_ condition: UInt8, _ i: Instruction) {
     slow.append((e.jump(condition: condition), number, next &- UInt64(i.length)))
   }
 
   // MARK: - Registers
 
   /// The host register with a guest register's value: its own, or `scratch`.
-  private mutating func use(_ guest: UInt8, _ scratch: UInt8) -> UInt8 {
+  mutating func use(_ guest: UInt8, _ scratch: UInt8) -> UInt8 {
     let home = Self.homes[Int(guest & 15)]
     if home != 255 { return home }
     e.load(scratch, slot: Int(guest & 15))
@@ -206,26 +217,36 @@ struct BlockTranslation {
   }
 
   /// Puts what ``use(_:_:)`` has given for a guest register back where that stays.
-  private mutating func finish(_ guest: UInt8, _ host: UInt8) {
+  mutating func finish(_ guest: UInt8, _ host: UInt8) {
     if Self.homes[Int(guest & 15)] == 255 { e.store(host, slot: Int(guest & 15)) }
   }
 
   /// Copies a host register of `size` bytes into a guest register, as MOV does.
-  private mutating func put(_ guest: UInt8, _ size: UInt8, from source: UInt8) {
-    let target = use(guest, source == Self.rax ? Self.rdx : Self.rax)
-    e.registers(size, Self.byteForm(0x8B, size), reg: target, rm: source)
-    finish(guest, target)
+  mutating func put(_ guest: UInt8, _ size: UInt8, from source: UInt8) {
+    let home = Self.homes[Int(guest & 15)]
+    if home != 255 {
+      return e.registers(size, Self.byteForm(0x8B, size), reg: home, rm: source)
+    }
+    let isHome = source > Self.rdx
+    if size == 4 {
+      // The upper half becomes zero.
+      e.registers(4, 0x8B, reg: isHome ? Self.rax : source, rm: source)
+      return e.store(isHome ? Self.rax : source, slot: Int(guest & 15))
+    }
+    e.memory(
+      size, Self.byteForm(0x89, size), reg: source, base: Self.context,
+      displacement: Int32(8 * Int(guest & 15)))
   }
 
   /// An opcode, or the one before it for bytes.
-  private static func byteForm(_ opcode: UInt8, _ size: UInt8) -> UInt8 {
+  static func byteForm(_ opcode: UInt8, _ size: UInt8) -> UInt8 {
     size == 1 ? opcode & ~1 : opcode
   }
 
   // MARK: - Flags
 
   /// Writes the flags that are in the host's to the file if something wants them there; RAX is lost.
-  private mutating func made() {
+  mutating func made() {
     areFlagsInHost = true
     guard wantsFlags else { return }
     e.append(0x9F, 0x0F, 0x90, 0xC0)
@@ -233,7 +254,7 @@ struct BlockTranslation {
   }
 
   /// Has the guest's flags in the host's; RAX is lost.
-  private mutating func needFlags() {
+  mutating func needFlags() {
     guard !areFlagsInHost else { return }
     e.memory(
       4, 0x0F, 0xB7, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
@@ -242,7 +263,7 @@ struct BlockTranslation {
   }
 
   /// Has the guest's carry in the host's.
-  private mutating func needCarry() {
+  mutating func needCarry() {
     guard !areFlagsInHost else { return }
     e.memory(
       2, 0x0F, 0xBA, reg: 4, base: Self.context, displacement: Int32(8 * Slot.flags))
@@ -250,7 +271,7 @@ struct BlockTranslation {
   }
 
   /// Sets carry, and overflow with `both`, from the host's carry; the other flags stay.
-  private mutating func madeCarry(both: Bool) {
+  mutating func madeCarry(both: Bool) {
     e.byteSource(4, 0x0F, 0x92, reg: 0, rm: Self.rcx)
     e.byteSource(4, 0x0F, 0xB6, reg: Self.rcx, rm: Self.rcx)
     if both {
@@ -272,7 +293,7 @@ struct BlockTranslation {
   // MARK: - Memory
 
   /// The memory operand's address in the guest, in RAX; the flags stay without a segment.
-  private mutating func address(_ i: Instruction) {
+  mutating func address(_ i: Instruction) {
     let displacement = Int32(truncatingIfNeeded: i.displacement)
     switch (i.base, i.index) {
     case (Instruction.ripSlot, _): e.constant(Self.rax, next &+ i.displacement)
@@ -294,18 +315,22 @@ struct BlockTranslation {
   }
 
   /// The memory operand in this process, in RAX; RCX, RDX and the host's flags are lost.
-  private mutating func operand(_ i: Instruction, _ size: UInt8, isWrite: Bool) {
+  mutating func operand(_ i: Instruction, _ size: UInt8, isWrite: Bool) {
     address(i)
-    if i.segment >= 4 {
-      e.memory(
-        8, 0x03, reg: Self.rax, base: Self.context,
-        displacement: Int32(8 * (i.segment == 4 ? Slot.fsBase : Slot.gsBase)))
-    }
+    addSegment(i)
     translate(i, size, isWrite: isWrite)
   }
 
+  /// Adds the base of the operand's segment to the address in RAX.
+  mutating func addSegment(_ i: Instruction) {
+    guard i.segment >= 4 else { return }
+    e.memory(
+      8, 0x03, reg: Self.rax, base: Self.context,
+      displacement: Int32(8 * (i.segment == 4 ? Slot.fsBase : Slot.gsBase)))
+  }
+
   /// From the guest's address in RAX to this process's.
-  private mutating func translate(_ i: Instruction, _ size: UInt8, isWrite: Bool) {
+  mutating func translate(_ i: Instruction, _ size: UInt8, isWrite: Bool) {
     areFlagsInHost = false
     e.registers(4, 0x8B, reg: Self.rcx, rm: Self.rax)
     e.registers(4, 0xC1, reg: 5, rm: Self.rcx)
@@ -330,7 +355,7 @@ struct BlockTranslation {
 
   /// After a store, whose mark is in RDX: leaves if its page holds decoded code. It is looked at
   /// afterwards, so that who decodes meanwhile either sees what was stored or is seen here.
-  private mutating func wrote(_ host: UInt8, _ size: UInt8, rip: UInt64?) {
+  mutating func wrote(_ host: UInt8, _ size: UInt8, rip: UInt64?) {
     e.memory(8, 0x83, reg: 7, base: Self.rdx)
     e.byte(0)
     areFlagsInHost = false
@@ -338,7 +363,7 @@ struct BlockTranslation {
   }
 
   /// After an instruction that has changed memory at RAX, and whose flags are in the host's.
-  private mutating func changed(_ size: UInt8) {
+  mutating func changed(_ size: UInt8) {
     e.registers(8, 0x8B, reg: Self.rcx, rm: Self.rax)
     made()
     wrote(Self.rcx, size, rip: next)
@@ -346,7 +371,7 @@ struct BlockTranslation {
 
   // MARK: - Instructions
 
-  private mutating func emit(_ i: Instruction) {
+  mutating func emit(_ i: Instruction) {
     let raw = i.opNumber
     switch raw {
     case Op.addRR8.rawValue...Op.cmpMI64.rawValue:
@@ -372,7 +397,7 @@ struct BlockTranslation {
     }
   }
 
-  private mutating func arithmetic(
+  mutating func arithmetic(
     _ i: Instruction, _ operation: UInt8, _ form: UInt16, _ size: UInt8
   ) {
     let takesCarry = operation == 2 || operation == 3
@@ -412,7 +437,7 @@ struct BlockTranslation {
     made()
   }
 
-  private mutating func immediate(_ i: Instruction, _ size: UInt8) {
+  mutating func immediate(_ i: Instruction, _ size: UInt8) {
     switch size {
     case 1: e.byte(UInt8(truncatingIfNeeded: i.immediate))
     case 2:
@@ -422,7 +447,7 @@ struct BlockTranslation {
     }
   }
 
-  private mutating func test(_ i: Instruction, _ form: UInt16, _ size: UInt8) {
+  mutating func test(_ i: Instruction, _ form: UInt16, _ size: UInt8) {
     if form & 1 == 1 { operand(i, size, isWrite: false) }
     switch form {
     case 0:
@@ -440,7 +465,7 @@ struct BlockTranslation {
     made()
   }
 
-  private mutating func move(_ i: Instruction, _ form: UInt16, _ size: UInt8) {
+  mutating func move(_ i: Instruction, _ form: UInt16, _ size: UInt8) {
     switch form {
     case 0: put(i.rm, size, from: use(i.reg, Self.rcx))
     case 1:
@@ -465,7 +490,7 @@ struct BlockTranslation {
   }
 
   /// MOVZX, MOVSX and MOVSXD, by their places in ``Op``.
-  private mutating func extend(_ i: Instruction, _ number: UInt16) {
+  mutating func extend(_ i: Instruction, _ number: UInt16) {
     let isMemory = !i.isRegister
     let isDouble = number >= 20
     let isSigned = number >= 10
@@ -501,7 +526,7 @@ struct BlockTranslation {
   }
 
   /// INC, DEC, NOT and NEG.
-  private mutating func unary(_ i: Instruction, _ operation: UInt16, _ size: UInt8) {
+  mutating func unary(_ i: Instruction, _ operation: UInt16, _ size: UInt8) {
     let opcode = Self.byteForm(operation < 2 ? 0xFF : 0xF7, size)
     let field: UInt8 = operation < 2 ? UInt8(operation) : UInt8(operation)
     if i.opNumber & 1 == Op.incM8.rawValue & 1 {
@@ -519,7 +544,13 @@ struct BlockTranslation {
     if operation != 2 { made() }
   }
 
-  private mutating func shift(_ i: Instruction, _ group: UInt8, _ size: UInt8, isFixed: Bool) {
+  mutating func shift(_ i: Instruction, _ group: UInt8, _ size: UInt8, isFixed: Bool) {
+    guard i.isRegister else {
+      operand(i, size, isWrite: true)
+      e.memory(size, Self.byteForm(0xC1, size), reg: group, base: Self.rax)
+      e.byte(UInt8(truncatingIfNeeded: i.immediate))
+      return changed(size)
+    }
     if !(isFixed && group >= 4) { needFlags() }
     if isFixed {
       let target = use(i.rm, Self.rax)
@@ -538,7 +569,7 @@ struct BlockTranslation {
     made()
   }
 
-  private mutating func emitOther(_ i: Instruction) {
+  mutating func emitOther(_ i: Instruction) {
     switch i.op {
     case .nop: break
     case .lea16, .lea32, .lea64:
@@ -587,11 +618,13 @@ struct BlockTranslation {
       let target = use(i.reg, Self.rdx)
       e.registers(i.size, 0x0F, 0x40 | i.opcode & 15, reg: target, rm: Self.rcx)
       finish(i.reg, target)
-    default: emitTransfer(i)
+    default:
+      if !emitAtomic(i), !emitBits(i), !emitVector(i) { emitTransfer(i) }
     }
   }
 
-  private mutating func bitTest(_ i: Instruction) {
+  mutating func bitTest(_ i: Instruction) {
+    guard i.isRegister else { return bitTestInMemory(i) }
     let group: UInt8 = i.op == .bt ? 4 : i.op == .bts ? 5 : i.op == .btr ? 6 : 7
     let target = use(i.rm, Self.rax)
     if i.vvvv == 1 {
@@ -605,7 +638,7 @@ struct BlockTranslation {
     madeCarry(both: false)
   }
 
-  private mutating func multiply(_ i: Instruction) {
+  mutating func multiply(_ i: Instruction) {
     if !i.isRegister { operand(i, i.size, isWrite: false) }
     switch i.op {
     case .imul2:
@@ -642,7 +675,7 @@ struct BlockTranslation {
     madeCarry(both: true)
   }
 
-  private mutating func setByCondition(_ i: Instruction) {
+  mutating func setByCondition(_ i: Instruction) {
     needFlags()
     let opcode: UInt8 = 0x90 | i.opcode & 15
     if i.isRegister {
@@ -660,7 +693,7 @@ struct BlockTranslation {
 
   // MARK: - The stack and branches
 
-  private mutating func emitTransfer(_ i: Instruction) {
+  mutating func emitTransfer(_ i: Instruction) {
     let top = Self.stackPointer
     switch i.op {
     case .pushR64, .pushImmediate:
@@ -706,7 +739,7 @@ struct BlockTranslation {
       checkTarget(i)
       e.store(Self.rcx, slot: Slot.rip)
       e.memory(8, 0x8D, reg: top, base: top, displacement: 8)
-      goOut(to: lookup)
+      goOut(to: common.lookup)
     default:
       // JMP and CALL to what a register or memory says.
       if i.isRegister {
@@ -724,27 +757,27 @@ struct BlockTranslation {
         e.load(Self.rcx, slot: Slot.scratch)
         e.store(Self.rcx, slot: Slot.rip)
         wrote(Self.rax, 8, rip: nil)
-        return goOut(to: lookup)
+        return goOut(to: common.lookup)
       }
       e.store(Self.rcx, slot: Slot.rip)
-      goOut(to: lookup)
+      goOut(to: common.lookup)
     }
   }
 
   /// Where a push of eight bytes writes, in RAX.
-  private mutating func preparePush(_ i: Instruction) {
+  mutating func preparePush(_ i: Instruction) {
     e.memory(8, 0x8D, reg: Self.rax, base: Self.stackPointer, displacement: -8)
     translate(i, 8, isWrite: true)
   }
 
-  private mutating func pushNext() {
+  mutating func pushNext() {
     e.constant(Self.rcx, next)
     e.memory(8, 0x89, reg: Self.rcx, base: Self.rax)
     e.memory(8, 0x8D, reg: Self.stackPointer, base: Self.stackPointer, displacement: -8)
   }
 
   /// Leaves for the interpreter when RCX is no canonical address.
-  private mutating func checkTarget(_ i: Instruction) {
+  mutating func checkTarget(_ i: Instruction) {
     areFlagsInHost = false
     e.registers(8, 0x8B, reg: Self.rdx, rm: Self.rcx)
     e.registers(8, 0xC1, reg: 4, rm: Self.rdx)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CHostCPU
+
 /// What the translator has to know of an instruction before it emits code.
 struct Effect {
   /// It reads arithmetic flags, or leaves some as they were.
@@ -12,7 +14,7 @@ struct Effect {
   var mayLeaveAfter = false
 
   /// `nil` for what is left to the interpreter.
-  init?(_ i: Instruction) {
+  init?(_ i: Instruction, _ abilities: Translator.Abilities) {
     let raw = i.opNumber
     switch raw {
     case Op.addRR8.rawValue...Op.cmpMI64.rawValue:
@@ -53,7 +55,7 @@ struct Effect {
       guard i.immediate & (i.size == 8 ? 63 : 31) != 0 else { return nil }
       kills = true
     default:
-      guard takeOther(i) else { return nil }
+      guard takeOther(i) || takeRare(i, abilities) else { return nil }
     }
   }
 
@@ -99,15 +101,72 @@ struct Effect {
     case .xchgRR: return i.size > 1 || i.rm < 16 && i.reg < 16
     case .bswap: return i.size > 2
     case .shift:
-      guard i.isRegister, i.size > 1 || i.rm < 16 else { return false }
       let isFixed = i.vvvv == 0
+      if !i.isRegister {
+        guard isFixed, i.group >= 4, i.addressSize == 8 else { return false }
+        (mayLeave, mayLeaveAfter) = (true, true)
+      } else if i.size == 1, i.rm >= 16 {
+        return false
+      }
       if isFixed, i.immediate & (i.size == 8 ? 63 : 31) == 0 { return false }
       kills = isFixed && i.group >= 4
       reads = !kills
       return true
     case .bt, .bts, .btr, .btc:
       reads = true
-      return i.isRegister
+      mayLeave = !i.isRegister
+      mayLeaveAfter = mayLeave && i.op != .bt
+      // A word's index reaches over memory in words of its own size.
+      return i.isRegister || i.addressSize == 8 && i.size > 2
+    default: return false
+    }
+  }
+
+  /// What counting instructions mean on the guest's processor; `nil` where the host's own would not do.
+  static func meaning(_ op: Op, _ abilities: Translator.Abilities) -> Op? {
+    switch op {
+    case .tzcnt: abilities.has(.bmi1) ? (hostHasBMI ? .tzcnt : nil) : .bsf
+    case .lzcnt: abilities.has(.lzcnt) ? (hostHasLZCNT ? .lzcnt : nil) : .bsr
+    case .popcnt: abilities.has(.popcnt) ? .popcnt : nil
+    default: op
+    }
+  }
+
+  private static let hostHasBMI = bh_cpuid(7, 0).ebx >> 3 & 1 != 0
+  private static let hostHasLZCNT = bh_cpuid(0x8000_0001, 0).ecx >> 5 & 1 != 0
+
+  private mutating func takeRare(_ i: Instruction, _ abilities: Translator.Abilities) -> Bool {
+    switch i.op {
+    case .lockedALU, .lockedUnary, .xchgM, .xadd, .cmpxchg:
+      (mayLeave, mayLeaveAfter) = (true, true)
+      reads = true
+      return !i.isRegister && i.addressSize == 8 && (i.size > 1 || i.reg < 16)
+    case .cmpxchg16b:
+      (mayLeave, mayLeaveAfter, reads) = (true, true, true)
+      return i.addressSize == 8 && abilities.has(.cmpxchg16b)
+    case .bsf, .bsr, .tzcnt, .lzcnt, .popcnt:
+      guard let op = Self.meaning(i.op, abilities) else { return false }
+      kills = op == .popcnt
+      reads = !kills
+      mayLeave = !i.isRegister
+      return i.isRegister || i.addressSize == 8
+    case .div, .idiv:
+      mayLeave = true
+      return i.size >= 4 && (i.isRegister || i.addressSize == 8)
+    case .shld, .shrd:
+      (kills, mayLeave) = (true, true)
+      return i.isRegister && i.vvvv == 0 && i.size >= 4
+        && i.immediate & (i.size == 8 ? 63 : 31) != 0
+    case .movnti:
+      (mayLeave, mayLeaveAfter) = (true, true)
+      return i.addressSize == 8
+    case .fence, .prefetch: return true
+    case .vector:
+      guard let form = VectorForm(i) else { return false }
+      mayLeave = true
+      mayLeaveAfter = !i.isRegister && (form.kind == .store || form.kind == .storeGeneral)
+      kills = form.kind == .compare
+      return true
     default: return false
     }
   }

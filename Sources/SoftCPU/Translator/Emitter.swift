@@ -74,6 +74,31 @@ struct Emitter {
     word32(UInt32(bitPattern: displacement))
   }
 
+  /// A vector instruction; `prefix` 0 is none, 1 is 66, 2 is F3, 3 is F2; `map` 1 is 0F, 2 is
+  /// 0F 38, 3 is 0F 3A. In memory, `rm` is the base.
+  mutating func vector(
+    _ prefix: UInt8, map: UInt8, _ opcode: UInt8, isWide: Bool, reg: UInt8, rm: UInt8,
+    isMemory: Bool
+  ) {
+    if prefix != 0 { byte(prefix == 1 ? 0x66 : prefix == 2 ? 0xF3 : 0xF2) }
+    let rex = Self.rex(isWide ? 8 : 4, reg: reg, index: 0, base: rm)
+    if rex != 0x40 { byte(rex) }
+    byte(0x0F)
+    if map > 1 { byte(map == 2 ? 0x38 : 0x3A) }
+    append(opcode, (isMemory ? 0 : 0xC0) | (reg & 7) << 3 | rm & 7)
+  }
+
+  /// A vector instruction of map 0F with a base and a displacement.
+  mutating func vector(
+    _ prefix: UInt8, _ opcode: UInt8, reg: UInt8, base: UInt8, displacement: Int32
+  ) {
+    if prefix != 0 { byte(prefix == 1 ? 0x66 : prefix == 2 ? 0xF3 : 0xF2) }
+    let rex = Self.rex(4, reg: reg, index: 0, base: base)
+    if rex != 0x40 { byte(rex) }
+    append(0x0F, opcode, 0x80 | (reg & 7) << 3 | base & 7)
+    word32(UInt32(bitPattern: displacement))
+  }
+
   /// LEA of 64 bits.
   mutating func lea(_ reg: UInt8, base: UInt8, index: UInt8, scale: UInt8, _ displacement: Int32) {
     head(8, [0x8D], reg: reg, index: index, base: base)
@@ -139,6 +164,12 @@ struct Emitter {
     for lane in 0..<4 {
       bytes[site + lane] = UInt8(truncatingIfNeeded: value >> UInt32(8 * lane))
     }
+  }
+
+  /// A call of code `distance` bytes from this code's first byte.
+  mutating func call(to distance: Int) {
+    byte(0xE8)
+    word32(UInt32(bitPattern: Int32(distance - count - 4)))
   }
 
   /// A jump out of this code to a place `distance` bytes from its first byte.

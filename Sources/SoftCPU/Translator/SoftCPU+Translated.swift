@@ -42,6 +42,12 @@ extension SoftCPU {
     gpr[Translator.Slot.jumps] = translator.jumpsAddress
     gpr[Translator.Slot.fsBase] = segmentBase[4]
     gpr[Translator.Slot.gsBase] = segmentBase[5]
+    // With exceptions that are not masked, and without the right to use them, it is interpreted.
+    let isUsable =
+      cr0 & 0xC == 0 && cr4 & 1 << 9 != 0 && mxcsr & 0x1F80 == 0x1F80
+    gpr[Translator.Slot.vectors] = isUsable ? 0 : 2
+    gpr[Translator.Slot.mxcsr] = UInt64(mxcsr)
+    gpr[Translator.Slot.vectorFile] = UInt64(vectors.address)
   }
 
   /// Enters the code at an offset; returns what it comes back with.
@@ -51,6 +57,7 @@ extension SoftCPU {
     gpr[Translator.Slot.flags] = (bits & 0xD7) << 8 | bits >> 11 & 1
     gpr[Translator.Slot.budget] = Translator.budget
     let result = translator.enter(code, gpr.address)
+    mxcsr = UInt32(truncatingIfNeeded: gpr[Translator.Slot.mxcsr])
     let made = gpr[Translator.Slot.flags]
     flags.set(made >> 8 & 0xD5 | (made & 1) << 11)
     instructionCount &+= Translator.budget &- gpr[Translator.Slot.budget]
@@ -108,7 +115,7 @@ extension SoftCPU {
       instructions.append(code[first + instructions.count])
     }
     guard !instructions.isEmpty else { return nil }
-    let (lookup, leave) = (translator.lookup, translator.leave)
+    let common = translator.common
     let rip = rip
     let added = translator.add { offset in
       BlockTranslation.make(
@@ -116,7 +123,7 @@ extension SoftCPU {
         BlockTranslation.Place(
           rip: rip, host: block.host, mark: mark, version: version, first: first,
           offset: offset),
-        lookup: lookup, leave: leave)
+        common)
     }
     // All code had to go: this block is counted anew.
     guard let added else { return nil }

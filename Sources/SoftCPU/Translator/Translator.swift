@@ -20,6 +20,12 @@ struct Translator: ~Copyable {
     static let flags = 18
     /// How many instructions may be executed before the dispatcher looks around.
     static let budget = 19
+    /// Where the vector registers are: 0 in the file, 1 in the host's, 2 in the file and not to be
+    /// used by translated code.
+    static let vectors = 20
+    static let mxcsr = 21
+    /// The address of ``SoftCPU/vectors``.
+    static let vectorFile = 22
     static let epoch = 24
     static let tlb = 25
     static let jumps = 26
@@ -78,9 +84,25 @@ struct Translator: ~Copyable {
   private let blocks: UnsafeMutablePointer<Block>
   private let jumps: UnsafeMutablePointer<Jump>
   private var buffer: CodeBuffer
-  /// Offsets of the common code.
-  let lookup: Int
-  let leave: Int
+  /// What all blocks share.
+  struct Common: BitwiseCopyable {
+    /// Offsets of the common code.
+    var lookup = 0
+    var leave = 0
+    var loadVectors = 0
+    var abilities: Abilities
+  }
+
+  /// What the guest's processor has.
+  struct Abilities: BitwiseCopyable {
+    /// As ``SoftCPU/instructionSets``.
+    var instructionSets: UInt32
+    var vectors: UInt32
+
+    func has(_ feature: SoftCPU.Feature) -> Bool { instructionSets >> feature.rawValue & 1 != 0 }
+  }
+
+  private(set) var common: Common
   private let firstBlock: Int
   /// That of ``CodeCache``: places in it are good as long as it stays.
   private var generation: UInt64 = 0
@@ -90,16 +112,19 @@ struct Translator: ~Copyable {
   let isOn: Bool
 
   /// Makes a translator with memory for its code; without it is off.
-  init(_ memory: CodeMemory?) {
+  init(_ memory: CodeMemory?, _ abilities: Abilities) {
     buffer = CodeBuffer(memory)
     isOn = buffer.byteCount > 0
-    var common = Emitter()
-    BlockTranslation.entry(&common)
-    leave = common.count
-    BlockTranslation.leave(&common)
-    lookup = common.count
-    BlockTranslation.lookup(&common, leave: leave)
-    if isOn { _ = buffer.add(common.bytes) }
+    common = Common(abilities: abilities)
+    var code = Emitter()
+    BlockTranslation.entry(&code)
+    common.leave = code.count
+    BlockTranslation.leave(&code)
+    common.lookup = code.count
+    BlockTranslation.lookup(&code, leave: common.leave)
+    common.loadVectors = code.count
+    BlockTranslation.loadVectors(&code)
+    if isOn { _ = buffer.add(code.bytes) }
     firstBlock = buffer.used
     unsafe blocks = .allocate(capacity: isOn ? Self.blockCount : 1)
     unsafe blocks.initialize(repeating: Block(), count: isOn ? Self.blockCount : 1)
