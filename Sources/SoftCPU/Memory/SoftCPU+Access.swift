@@ -34,7 +34,7 @@ extension SoftCPU {
   mutating func store<T: FixedWidthInteger & BitwiseCopyable & UnsignedInteger>(
     _ value: T, _ linear: UInt64
   ) throws(Fault) {
-    let slot = unsafe tlb.slot(linear)
+    let slot = unsafe tlb.writeSlot(linear)
     let size = UInt64(MemoryLayout<T>.size)
     if unsafe slot.pointee.writeTag == tlb.tag(linear), linear & 0xFFF <= 4096 - size {
       let host = unsafe UInt(truncatingIfNeeded: linear) &+ slot.pointee.addend
@@ -138,7 +138,7 @@ extension SoftCPU {
   private mutating func storeInPage(_ value: UInt64, _ linear: UInt64, _ size: Int)
     throws(Fault)
   {
-    let slot = unsafe tlb.slot(linear)
+    let slot = unsafe tlb.writeSlot(linear)
     if unsafe slot.pointee.writeTag != tlb.tag(linear) {
       let page = try fill(linear, .write)
       if !page.isMemory {
@@ -161,7 +161,7 @@ extension SoftCPU {
   /// Throws the fault that a write to the page of `linear` would cause.
   @inline(__always)
   mutating func checkWrite(_ linear: UInt64) throws(Fault) {
-    if unsafe tlb.slot(linear).pointee.writeTag == tlb.tag(linear) { return }
+    if unsafe tlb.writeSlot(linear).pointee.writeTag == tlb.tag(linear) { return }
     _ = try fill(linear, .write)
   }
 
@@ -210,7 +210,7 @@ extension SoftCPU {
       return FilledPage(physical: physical, isMemory: false)
     }
     let tag = tlb.tag(linear)
-    let slot = unsafe tlb.slot(linear)
+    let slot = unsafe kind == .write ? tlb.writeSlot(linear) : tlb.slot(linear)
     let addend = page.host &- UInt(truncatingIfNeeded: linear & ~0xFFF)
     var entry = unsafe slot.pointee
     // An entry of another page, or of the same page elsewhere, is replaced as a whole.
@@ -221,8 +221,11 @@ extension SoftCPU {
       if entry.writeTag != tag { entry.writeTag = 0 }
       if entry.executeTag != tag { entry.executeTag = 0 }
     }
-    if translation.mayRead { entry.readTag = tag }
-    if translation.mayWrite && !page.isReadOnly { entry.writeTag = tag }
+    if kind == .write {
+      if !page.isReadOnly { entry.writeTag = tag }
+    } else if translation.mayRead {
+      entry.readTag = tag
+    }
     // Every access that has to be looked at comes here.
     if checksAlignment || hasDataBreakpoint(onPage: linear) {
       (entry.readTag, entry.writeTag) = (0, 0)

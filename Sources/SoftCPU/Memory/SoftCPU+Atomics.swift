@@ -22,7 +22,7 @@ extension SoftCPU {
       try store(body(old), linear)
       return old
     }
-    if unsafe tlb.slot(linear).pointee.writeTag != tlb.tag(linear) {
+    if unsafe tlb.writeSlot(linear).pointee.writeTag != tlb.tag(linear) {
       try noteDataAccess(linear, size, isWrite: true)
       guard try fill(linear, .write).isMemory else {
         let old = try load(type, linear)
@@ -30,7 +30,7 @@ extension SoftCPU {
         return old
       }
     }
-    let slot = unsafe tlb.slot(linear)
+    let slot = unsafe tlb.writeSlot(linear)
     let host = unsafe UInt(truncatingIfNeeded: linear) &+ slot.pointee.addend
     let raw = unsafe UnsafeMutableRawPointer(bitPattern: host).unsafelyUnwrapped
     var old = unsafe raw.loadUnaligned(as: T.self)
@@ -50,7 +50,7 @@ extension SoftCPU {
   mutating func exchange16(
     _ linear: UInt64, expected: (UInt64, UInt64), new: (UInt64, UInt64)
   ) throws(Fault) -> (UInt64, UInt64) {
-    if unsafe tlb.slot(linear).pointee.writeTag != tlb.tag(linear) {
+    if unsafe tlb.writeSlot(linear).pointee.writeTag != tlb.tag(linear) {
       try noteDataAccess(linear, 16, isWrite: true)
       guard try fill(linear, .write).isMemory else {
         let old = (try load(UInt64.self, linear), try load(UInt64.self, linear &+ 8))
@@ -61,7 +61,7 @@ extension SoftCPU {
         return old
       }
     }
-    let slot = unsafe tlb.slot(linear)
+    let slot = unsafe tlb.writeSlot(linear)
     let host = unsafe UInt(truncatingIfNeeded: linear) &+ slot.pointee.addend
     let raw = unsafe UnsafeMutableRawPointer(bitPattern: host).unsafelyUnwrapped
     let old = unsafe bh_cmpxchg16b(

@@ -8,7 +8,7 @@ internal import Glibc
 extension SoftCPU {
   /// The host address behind a linear one after an access check; `nil` where it is the bus's.
   private mutating func direct(_ linear: UInt64, _ kind: AccessKind) throws(Fault) -> UInt? {
-    let slot = unsafe tlb.slot(linear)
+    let slot = unsafe kind == .write ? tlb.writeSlot(linear) : tlb.slot(linear)
     let tag = tlb.tag(linear)
     let isThere =
       kind == .write
@@ -68,7 +68,7 @@ extension SoftCPU {
 
   /// Sees to code among bytes that were written through the TLB entry of their page.
   private mutating func noteBulkWrite(_ to: UInt64, _ count: Int) {
-    let slot = unsafe tlb.slot(to)
+    let slot = unsafe tlb.writeSlot(to)
     let mark = unsafe CodeMark.Reference(address: slot.pointee.mark)
     if mark.isMarked { wroteCode(mark, to, count) }
   }

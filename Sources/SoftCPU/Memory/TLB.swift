@@ -4,12 +4,15 @@
 /// supervisor, for the supervisor where SMAP is suspended (RFLAGS.AC), and for the user whose
 /// alignment is checked, where only those for code are kept.
 ///
+/// Each set has entries for reads and code, and others for writes: who copies between two places at
+/// equal indices would lose both otherwise.
+///
 /// A tag is the linear page with the epoch in its low twelve bits: a new epoch voids them all.
 /// Behind the sets the results of page walks are remembered too, whatever the privilege; those of
 /// global pages stay over a load of CR3.
 @safe
 struct TLB: ~Copyable {
-  // SAFETY: `entries` is this struct's own memory, of `setCount * size` entries, and `walks` is
+  // SAFETY: `entries` is this struct's own memory, of `setCount * 2 * size` entries, and `walks` is
   // of `walkCount`; indices are masked to the size.
 
   struct Entry: BitwiseCopyable {
@@ -22,10 +25,17 @@ struct TLB: ~Copyable {
     var physical: UInt64 = 0
     /// The address of the page's ``CodeMark``.
     var mark: UInt = 0
+    /// So that an entry is a line of the host's cache.
+    private var padding: (UInt64, UInt64) = (0, 0)
+
+    init(addend: UInt = 0, physical: UInt64 = 0, mark: UInt = 0) {
+      (self.addend, self.physical, self.mark) = (addend, physical, mark)
+    }
   }
 
   static let size = 1024
   static let setCount = 4
+  private static let entryCount = setCount * 2 * size
 
   private let entries: UnsafeMutablePointer<Entry>
   /// The set in use.
@@ -56,8 +66,10 @@ struct TLB: ~Copyable {
   init() {
     unsafe walks = .allocate(capacity: Self.walkCount)
     unsafe walks.initialize(repeating: Walk(), count: Self.walkCount)
-    unsafe entries = .allocate(capacity: Self.size * Self.setCount)
-    unsafe entries.initialize(repeating: Entry(), count: Self.size * Self.setCount)
+    let memory = UnsafeMutableRawPointer.allocate(
+      byteCount: Self.entryCount * MemoryLayout<Entry>.stride, alignment: 64)
+    unsafe entries = memory.initializeMemory(
+      as: Entry.self, repeating: Entry(), count: Self.entryCount)
     unsafe set = entries
   }
 
@@ -70,7 +82,7 @@ struct TLB: ~Copyable {
   /// alignment checks.
   mutating func select(_ number: Int) {
     precondition(number >= 0 && number < Self.setCount, "no such set")
-    unsafe set = entries + number * Self.size
+    unsafe set = entries + number * 2 * Self.size
     stamp = stamp & ~3 | UInt64(number)
   }
 
@@ -80,6 +92,12 @@ struct TLB: ~Copyable {
   @inline(__always)
   func slot(_ linear: UInt64) -> UnsafeMutablePointer<Entry> {
     unsafe set + Int(truncatingIfNeeded: linear >> 12) & (Self.size - 1)
+  }
+
+  /// The entry for writes.
+  @inline(__always)
+  func writeSlot(_ linear: UInt64) -> UnsafeMutablePointer<Entry> {
+    unsafe set + (Self.size + Int(truncatingIfNeeded: linear >> 12) & (Self.size - 1))
   }
 
   /// The tag of a linear address.
@@ -113,7 +131,7 @@ struct TLB: ~Copyable {
     stamp &+= 4
     guard epoch == 4096 else { return }
     epoch = 1
-    unsafe entries.update(repeating: Entry(), count: Self.size * Self.setCount)
+    unsafe entries.update(repeating: Entry(), count: Self.entryCount)
   }
 
   /// Voids the translation of one page, in all sets.
@@ -126,7 +144,7 @@ struct TLB: ~Copyable {
     let first =
       isLarge ? Int(truncatingIfNeeded: linear >> 12) & ~511 : Int(truncatingIfNeeded: linear >> 12)
     for index in first..<first + (isLarge ? 512 : 1) {
-      for number in 0..<Self.setCount {
+      for number in 0..<2 * Self.setCount {
         unsafe (entries + number * Self.size + index & (Self.size - 1)).pointee = Entry()
       }
       unsafe walks[index & (Self.walkCount - 1)] = Walk()

@@ -165,10 +165,12 @@ extension BlockTranslation {
     switch i.op {
     case .bsf, .bsr, .tzcnt, .lzcnt, .popcnt: count(i)
     case .div, .idiv: divide(i)
-    case .shld, .shrd where wantsFlags:
-      // What the overflow flag is after more than one bit is the interpreter's choice.
-      slow.append((e.jump(), number, next &- UInt64(i.length)))
     case .shld, .shrd:
+      guard !wantsFlags else {
+        // What the overflow flag is after more than one bit is the interpreter's choice.
+        slow.append((e.jump(), number, next &- UInt64(i.length)))
+        break
+      }
       let target = use(i.rm, Self.rax)
       let source = use(i.reg, Self.rcx)
       e.registers(i.size, 0x0F, i.op == .shld ? 0xA4 : 0xAC, reg: source, rm: target)

@@ -334,24 +334,28 @@ struct BlockTranslation {
     areFlagsInHost = false
     e.registers(4, 0x8B, reg: Self.rcx, rm: Self.rax)
     e.registers(4, 0xC1, reg: 5, rm: Self.rcx)
-    e.byte(12)
+    // Entries have 64 bytes.
+    e.byte(12 - 6)
     e.registers(4, 0x81, reg: 4, rm: Self.rcx)
-    e.word32(UInt32(TLB.size - 1))
-    e.lea(Self.rcx, base: Self.rcx, index: Self.rcx, scale: 1, 0)
-    e.registers(8, 0xC1, reg: 4, rm: Self.rcx)
-    e.byte(4)
+    e.word32(UInt32(TLB.size - 1) << 6)
     e.memory(8, 0x03, reg: Self.rcx, base: Self.context, displacement: Int32(8 * Slot.tlb))
     // The last byte's page: where the operand crosses into another, it is not the entry's.
     e.memory(8, 0x8D, reg: Self.rdx, base: Self.rax, displacement: Int32(size) - 1)
     e.registers(8, 0x81, reg: 4, rm: Self.rdx)
     e.word32(0xFFFF_F000)
     e.memory(8, 0x0B, reg: Self.rdx, base: Self.context, displacement: Int32(8 * Slot.epoch))
-    e.memory(8, 0x3B, reg: Self.rdx, base: Self.rcx, displacement: isWrite ? 8 : 0)
+    e.memory(8, 0x3B, reg: Self.rdx, base: Self.rcx, displacement: isWrite ? Self.writes + 8 : 0)
     leaveSlowly(5, i)
     // The page's mark, for ``wrote(_:_:rip:)``.
-    if isWrite { e.memory(8, 0x8B, reg: Self.rdx, base: Self.rcx, displacement: 40) }
-    e.memory(8, 0x03, reg: Self.rax, base: Self.rcx, displacement: 24)
+    if isWrite {
+      e.memory(8, 0x8B, reg: Self.rdx, base: Self.rcx, displacement: Self.writes + 40)
+    }
+    e.memory(
+      8, 0x03, reg: Self.rax, base: Self.rcx, displacement: isWrite ? Self.writes + 24 : 24)
   }
+
+  /// Where the entries for writes lie behind those for reads.
+  static let writes = Int32(64 * TLB.size)
 
   /// After a store, whose mark is in RDX: leaves if its page holds decoded code. It is looked at
   /// afterwards, so that who decodes meanwhile either sees what was stored or is seen here.
