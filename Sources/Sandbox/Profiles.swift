@@ -79,12 +79,16 @@ extension SandboxProfile {
   }
 
   /// The core with software vCPUs: no KVM, and no signals.
+  ///
+  /// What is translated can be executed; no more such memory can be made.
   public static var softCore: SandboxProfile {
-    core([
+    var profile = core([
       .seldom(
         "membarrier", [.equals(argument: 0, 8 /* PRIVATE_EXPEDITED */)],
         "with several vCPUs: code that one decodes is in order with what the others write")
     ])
+    profile.translates = true
+    return profile
   }
 
   private static func core(_ accelerator: [SyscallRule]) -> SandboxProfile {

@@ -42,9 +42,6 @@ struct TLB: ~Copyable {
   private var set: UnsafeMutablePointer<Entry>
   /// 1 to 4095.
   private(set) var epoch: UInt64 = 1
-  /// Changes with every flush, of one page too, and with the set: what was looked up before it may
-  /// be void.
-  private(set) var stamp: UInt64 = 0
 
   /// A remembered walk.
   private struct Walk: BitwiseCopyable {
@@ -83,7 +80,6 @@ struct TLB: ~Copyable {
   mutating func select(_ number: Int) {
     precondition(number >= 0 && number < Self.setCount, "no such set")
     unsafe set = entries + number * 2 * Self.size
-    stamp = stamp & ~3 | UInt64(number)
   }
 
   /// Where the set in use lies.
@@ -128,7 +124,6 @@ struct TLB: ~Copyable {
   /// Has the rights to all pages looked at anew; what the page tables say stays remembered.
   mutating func flushRights() {
     epoch += 1
-    stamp &+= 4
     guard epoch == 4096 else { return }
     epoch = 1
     unsafe entries.update(repeating: Entry(), count: Self.entryCount)
@@ -139,7 +134,6 @@ struct TLB: ~Copyable {
   /// A page of 2 MiB or more goes as a whole, whatever part of it `linear` is in.
   mutating func flush(page linear: UInt64) {
     if Self.has(hugeRegions, linear >> 30) { return flush() }
-    stamp &+= 4
     let isLarge = Self.has(largeRegions, linear >> 21)
     let first =
       isLarge ? Int(truncatingIfNeeded: linear >> 12) & ~511 : Int(truncatingIfNeeded: linear >> 12)

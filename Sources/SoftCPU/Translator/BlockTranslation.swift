@@ -94,23 +94,46 @@ struct BlockTranslation {
   /// Goes on at the guest's RIP, if its code is known.
   static func lookup(_ e: inout Emitter, leave: Int) {
     e.load(rax, slot: Slot.rip)
-    e.registers(4, 0x8B, reg: rcx, rm: rax)
+    e.registers(8, 0x8B, reg: rcx, rm: rax)
+    e.registers(8, 0xC1, reg: 5, rm: rcx)
+    e.byte(12)
+    e.registers(4, 0x33, reg: rcx, rm: rax)
     e.registers(4, 0x81, reg: 4, rm: rcx)
     e.word32(UInt32(Translator.jumpCount - 1))
     e.registers(8, 0xC1, reg: 4, rm: rcx)
     e.byte(5)
     e.memory(8, 0x03, reg: rcx, base: context, displacement: Int32(8 * Slot.jumps))
     e.memory(8, 0x3B, reg: rax, base: rcx)
-    let first = e.jump(condition: 5)
-    e.memory(8, 0x8B, reg: rdx, base: rcx, displacement: 8)
-    e.memory(8, 0x3B, reg: rdx, base: context, displacement: Int32(8 * Slot.stamp))
-    let second = e.jump(condition: 5)
+    let other = e.jump(condition: 5)
+    // The page is still where it was, and may be executed.
+    e.registers(4, 0x8B, reg: rdx, rm: rax)
+    slot(&e, rdx)
+    e.memory(8, 0x03, reg: rax, base: rdx, displacement: 24)
+    e.memory(8, 0x3B, reg: rax, base: rcx, displacement: 8)
+    let moved = e.jump(condition: 5)
+    e.load(rax, slot: Slot.rip)
+    e.registers(8, 0x81, reg: 4, rm: rax)
+    e.word32(0xFFFF_F000)
+    e.memory(8, 0x0B, reg: rax, base: context, displacement: Int32(8 * Slot.epoch))
+    e.memory(8, 0x3B, reg: rax, base: rdx, displacement: 16)
+    let unknown = e.jump(condition: 5)
     e.memory(4, 0xFF, reg: 4, base: rcx, displacement: 16)
-    e.aim(first)
-    e.aim(second)
+    e.aim(other)
+    e.aim(moved)
+    e.aim(unknown)
     e.constant(rax, 0)
     // The common code lies at the buffer's start.
     e.jump(to: leave)
+  }
+
+  /// From an address in a register to its TLB entry.
+  static func slot(_ e: inout Emitter, _ register: UInt8) {
+    e.registers(4, 0xC1, reg: 5, rm: register)
+    // Entries have 64 bytes.
+    e.byte(12 - 6)
+    e.registers(4, 0x81, reg: 4, rm: register)
+    e.word32(UInt32(TLB.size - 1) << 6)
+    e.memory(8, 0x03, reg: register, base: context, displacement: Int32(8 * Slot.tlb))
   }
 
   // MARK: - The block
@@ -208,8 +231,15 @@ struct BlockTranslation {
 
   // MARK: - Registers
 
-  /// The host register with a guest register's value: its own, or `scratch`.
+  /// The host register with a guest register's value: its own, or `scratch`, where AH to BH are
+  /// always.
   mutating func use(_ guest: UInt8, _ scratch: UInt8) -> UInt8 {
+    if guest >= 20 {
+      e.registers(4, 0x8B, reg: scratch, rm: Self.homes[Int(guest & 3)])
+      // MOVZX of AH, CH or DH.
+      e.append(0x0F, 0xB6, 0xC4 | scratch << 3 | scratch)
+      return scratch
+    }
     let home = Self.homes[Int(guest & 15)]
     if home != 255 { return home }
     e.load(scratch, slot: Int(guest & 15))
@@ -217,12 +247,27 @@ struct BlockTranslation {
   }
 
   /// Puts what ``use(_:_:)`` has given for a guest register back where that stays.
+  ///
+  /// For AH to BH, RCX is lost if `host` is RDX, else RDX.
   mutating func finish(_ guest: UInt8, _ host: UInt8) {
+    if guest >= 20 {
+      let home = Self.homes[Int(guest & 3)]
+      let other = host == Self.rdx ? Self.rcx : Self.rdx
+      e.registers(8, 0x8B, reg: other, rm: home)
+      // MOV of AL, CL or DL to CH or DH.
+      e.append(0x88, 0xC4 | host << 3 | other)
+      return e.registers(8, 0x8B, reg: home, rm: other)
+    }
     if Self.homes[Int(guest & 15)] == 255 { e.store(host, slot: Int(guest & 15)) }
   }
 
   /// Copies a host register of `size` bytes into a guest register, as MOV does.
   mutating func put(_ guest: UInt8, _ size: UInt8, from source: UInt8) {
+    if guest >= 20 {
+      let scratch = source > Self.rdx ? Self.rax : source
+      if scratch != source { e.registers(4, 0x8B, reg: scratch, rm: source) }
+      return finish(guest, scratch)
+    }
     let home = Self.homes[Int(guest & 15)]
     if home != 255 {
       return e.registers(size, Self.byteForm(0x8B, size), reg: home, rm: source)
@@ -333,12 +378,7 @@ struct BlockTranslation {
   mutating func translate(_ i: Instruction, _ size: UInt8, isWrite: Bool) {
     areFlagsInHost = false
     e.registers(4, 0x8B, reg: Self.rcx, rm: Self.rax)
-    e.registers(4, 0xC1, reg: 5, rm: Self.rcx)
-    // Entries have 64 bytes.
-    e.byte(12 - 6)
-    e.registers(4, 0x81, reg: 4, rm: Self.rcx)
-    e.word32(UInt32(TLB.size - 1) << 6)
-    e.memory(8, 0x03, reg: Self.rcx, base: Self.context, displacement: Int32(8 * Slot.tlb))
+    Self.slot(&e, Self.rcx)
     // The last byte's page: where the operand crosses into another, it is not the entry's.
     e.memory(8, 0x8D, reg: Self.rdx, base: Self.rax, displacement: Int32(size) - 1)
     e.registers(8, 0x81, reg: 4, rm: Self.rdx)

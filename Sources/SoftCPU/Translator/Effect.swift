@@ -22,33 +22,28 @@ struct Effect {
       let form = number % 20 / 4
       kills = true
       reads = number / 20 == 2 || number / 20 == 3
-      guard form == 0 || form == 3 ? hasPlainRegisters(i, form == 0) : hasPlainMemory(i) else {
-        return nil
-      }
-      if form == 1 || form == 2, i.size == 1, i.reg >= 16 { return nil }
       mayLeave = form == 1 || form == 2 || form == 4
+      guard !mayLeave || i.addressSize == 8 else { return nil }
       mayLeaveAfter = (form == 2 || form == 4) && number / 20 != 7
     case Op.testRR8.rawValue...Op.testMI64.rawValue:
       let form = (raw - Op.testRR8.rawValue) / 4
       kills = true
       mayLeave = form & 1 == 1
-      guard mayLeave ? hasPlainMemory(i) : hasPlainRegisters(i, form == 0) else { return nil }
-      if form == 1, i.size == 1, i.reg >= 16 { return nil }
+      guard !mayLeave || i.addressSize == 8 else { return nil }
     case Op.movRR8.rawValue...Op.movMI64.rawValue:
       let form = (raw - Op.movRR8.rawValue) / 4
       mayLeave = form == 1 || form == 2 || form == 4
       mayLeaveAfter = form == 2 || form == 4
-      guard mayLeave ? hasPlainMemory(i) : hasPlainRegisters(i, form == 0) else { return nil }
-      if form == 1 || form == 2, i.size == 1, i.reg >= 16 { return nil }
+      guard !mayLeave || i.addressSize == 8 else { return nil }
     case Op.movzx8R16.rawValue...Op.movsxdM64.rawValue:
       mayLeave = i.modrm < 0xC0
-      guard mayLeave ? i.addressSize == 8 : i.rm < 16 else { return nil }
+      guard !mayLeave || i.addressSize == 8 else { return nil }
     case Op.incR8.rawValue...Op.negM64.rawValue:
       let number = raw - Op.incR8.rawValue
       let operation = number % 8 / 2
       mayLeave = number & 1 == 1
       mayLeaveAfter = mayLeave
-      guard mayLeave ? i.addressSize == 8 : i.rm < 16 else { return nil }
+      guard !mayLeave || i.addressSize == 8 else { return nil }
       kills = operation != 2
       reads = operation < 2
     case Op.shlRI16.rawValue...Op.sarRI64.rawValue:
@@ -85,7 +80,7 @@ struct Effect {
     case .setcc:
       reads = true
       (mayLeave, mayLeaveAfter) = (!i.isRegister, !i.isRegister)
-      return i.isRegister ? i.rm < 16 : i.addressSize == 8
+      return i.isRegister || i.addressSize == 8
     case .cmovR:
       reads = true
       return true
@@ -98,15 +93,13 @@ struct Effect {
       reads = true
       mayLeave = !i.isRegister
       return i.isRegister ? i.size > 1 : i.size > 1 && i.addressSize == 8
-    case .xchgRR: return i.size > 1 || i.rm < 16 && i.reg < 16
+    case .xchgRR: return true
     case .bswap: return i.size > 2
     case .shift:
       let isFixed = i.vvvv == 0
       if !i.isRegister {
         guard isFixed, i.group >= 4, i.addressSize == 8 else { return false }
         (mayLeave, mayLeaveAfter) = (true, true)
-      } else if i.size == 1, i.rm >= 16 {
-        return false
       }
       if isFixed, i.immediate & (i.size == 8 ? 63 : 31) == 0 { return false }
       kills = isFixed && i.group >= 4
@@ -171,10 +164,3 @@ struct Effect {
     }
   }
 }
-
-/// Whether register operands are whole registers or their lowest bytes.
-private func hasPlainRegisters(_ i: Instruction, _ hasTwo: Bool) -> Bool {
-  i.rm < 16 && (!hasTwo || i.reg < 16)
-}
-
-private func hasPlainMemory(_ i: Instruction) -> Bool { i.addressSize == 8 }

@@ -38,7 +38,6 @@ extension SoftCPU {
   private mutating func prepare() {
     gpr[Translator.Slot.epoch] = tlb.epoch
     gpr[Translator.Slot.tlb] = UInt64(tlb.address)
-    gpr[Translator.Slot.stamp] = tlb.stamp
     gpr[Translator.Slot.jumps] = translator.jumpsAddress
     gpr[Translator.Slot.fsBase] = segmentBase[4]
     gpr[Translator.Slot.gsBase] = segmentBase[5]
@@ -83,7 +82,7 @@ extension SoftCPU {
     if link != 0, gpr[Translator.Slot.linkPage] == UInt64(host & ~0xFFF) {
       translator.link(site: link, to: block.code)
     }
-    translator.note(rip, stamp: tlb.stamp, code: block.code)
+    translator.note(rip, host: host, code: block.code)
     return block.code
   }
 

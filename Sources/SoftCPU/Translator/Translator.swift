@@ -37,8 +37,6 @@ struct Translator: ~Copyable {
     static let gsBase = 29
     /// The page of the block that wants to be linked.
     static let linkPage = 30
-    /// What the entries of the jump cache have to be from.
-    static let stamp = 31
   }
 
   /// What translated code comes back with: zero for the dispatcher, else one of these, or the
@@ -68,7 +66,8 @@ struct Translator: ~Copyable {
   /// An entry of the cache that translated code looks jump targets up in.
   struct Jump: BitwiseCopyable {
     var rip: UInt64 = 0
-    var stamp: UInt64 = 0
+    /// The address in this process.
+    var host: UInt = 0
     var code: UInt = 0
     var padding: UInt = 0
   }
@@ -175,9 +174,9 @@ struct Translator: ~Copyable {
 
   /// Lets translated code find a block.
   @inline(__always)
-  mutating func note(_ rip: UInt64, stamp: UInt64, code: Int) {
-    unsafe jumps[Int(truncatingIfNeeded: rip) & (Self.jumpCount - 1)] = Jump(
-      rip: rip, stamp: stamp, code: buffer.address(code))
+  mutating func note(_ rip: UInt64, host: UInt, code: Int) {
+    unsafe jumps[Int(truncatingIfNeeded: rip ^ rip >> 12) & (Self.jumpCount - 1)] = Jump(
+      rip: rip, host: host, code: buffer.address(code))
   }
 
   mutating func link(site: Int, to code: Int) { buffer.link(site: site, to: code) }
