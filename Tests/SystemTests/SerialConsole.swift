@@ -52,6 +52,8 @@ struct DebianConsole {
     _ = try wait("root@guest:~# ", 240)
     // No line that is typed wraps, and the kernel says nothing in between.
     _ = try run("stty cols 500; dmesg -n 1")
+    // Nor does systemd, once all of the start is done.
+    _ = try attempt("systemctl is-system-running --wait")
   }
 
   /// Runs a command, which must succeed; the lines that it wrote.

@@ -83,7 +83,7 @@ extension BlockTranslation {
 
   private mutating func compareExchange16(_ i: Instruction) {
     operand(i, 16, isWrite: true)
-    e.append(0xA8, 15)
+    e.append([0xA8, 15])
     leaveSlowly(5, i)
     e.store(Self.rdx, slot: Slot.mark)
     // RBX is the guest's RAX, and the new value's lower half must be there; R12 is lent.
@@ -182,7 +182,7 @@ extension BlockTranslation {
       e.memory(i.size, 0x89, reg: use(i.reg, Self.rcx), base: Self.rax)
       wrote(Self.rax, i.size, rip: next)
     // MFENCE, which is stronger than the other two.
-    case .fence: e.append(0x0F, 0xAE, 0xF0)
+    case .fence: e.append([0x0F, 0xAE, 0xF0])
     case .prefetch: break
     default: return false
     }
@@ -212,7 +212,7 @@ extension BlockTranslation {
     put(i.reg, i.size, from: Self.rax)
     if op == .popcnt { return made() }
     // Carry and zero; the others stay.
-    e.append(0x9F)
+    e.append([0x9F])
     e.registers(4, 0x8B, reg: Self.rcx, rm: Self.rax)
     e.registers(4, 0x81, reg: 4, rm: Self.rcx)
     e.word32(0x4100)

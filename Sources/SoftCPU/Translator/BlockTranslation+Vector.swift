@@ -29,7 +29,7 @@ extension BlockTranslation {
     }
     // STMXCSR, and LDMXCSR of the host's.
     e.memory(4, 0x0F, 0xAE, reg: 3, base: context, displacement: Int32(8 * Slot.mxcsr))
-    e.append(0x68, 0x80, 0x1F, 0, 0, 0x0F, 0xAE, 0x14, 0x24, 0x59)
+    e.append([0x68, 0x80, 0x1F, 0, 0, 0x0F, 0xAE, 0x14, 0x24, 0x59])
     e.memory(4, 0xC7, reg: 0, base: context, displacement: Int32(8 * Slot.vectors))
     e.word32(0)
     e.aim(skip)
@@ -54,7 +54,7 @@ extension BlockTranslation {
       let isWrite = form.kind == .store || form.kind == .storeGeneral
       operand(i, form.size, isWrite: isWrite)
       if form.isAligned {
-        e.append(0xA8, 15)
+        e.append([0xA8, 15])
         leaveSlowly(5, i)
       }
       let reg = form.kind == .toGeneral ? use(i.reg, Self.rcx) : i.reg

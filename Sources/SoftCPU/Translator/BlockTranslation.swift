@@ -6,7 +6,7 @@
 /// registers stay in host registers, the others in the file. The guest's flags are in the host's
 /// after the instruction that makes them, as long as ``areFlagsInHost`` says so, and are written
 /// to the file where something later may want them.
-struct BlockTranslation {
+struct BlockTranslation: ~Copyable {
   typealias Slot = Translator.Slot
   static let rax = HostRegister.rax
   static let rcx = HostRegister.rcx
@@ -30,10 +30,10 @@ struct BlockTranslation {
     /// The place of the first instruction in ``CodeCache``.
     var first: Int
     /// The offset that the code will have.
-    var offset: Int
+    var offset = 0
   }
 
-  var e = Emitter()
+  var e: Emitter
   let place: Place
   let common: Translator.Common
   /// The address after the instruction at hand, its number, and whether its flags are wanted.
@@ -49,10 +49,11 @@ struct BlockTranslation {
   /// many bytes it has, where to go on (`nil`: RIP is set).
   var written: [(site: Int, number: Int, host: UInt8, size: UInt8, rip: UInt64?)] = []
 
-  /// The code of a block, or `nil` when too little of it can be translated.
+  /// Writes the code of a block; returns its length, or `nil` when too little of it can be translated.
   static func make(
-    _ instructions: [Instruction], _ place: Place, _ common: Translator.Common
-  ) -> [UInt8]? {
+    _ instructions: [Instruction], _ place: Place, _ common: Translator.Common,
+    _ emitter: consuming Emitter
+  ) -> Int? {
     var effects: [Effect] = []
     for i in instructions {
       guard let effect = Effect(i, common.abilities) else { break }
@@ -61,12 +62,13 @@ struct BlockTranslation {
     guard effects.count == instructions.count || effects.count >= 3,
       place.version <= UInt64(Int32.max)
     else { return nil }
-    var block = BlockTranslation(place, common)
+    var block = BlockTranslation(place, common, emitter)
     block.make(instructions, effects)
-    return block.e.bytes
+    return block.e.count
   }
 
-  init(_ place: Place, _ common: Translator.Common) {
+  init(_ place: Place, _ common: Translator.Common, _ emitter: consuming Emitter) {
+    e = emitter
     self.place = place
     self.common = common
     next = place.rip
@@ -76,19 +78,19 @@ struct BlockTranslation {
 
   /// Entered as a C function: the register file in RDI, where to go on in RSI.
   static func entry(_ e: inout Emitter) {
-    e.append(0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x50)
+    e.append([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x50])
     // RSI has the place; RDI the file.
     e.registers(8, 0x8B, reg: rax, rm: 6)
     e.registers(8, 0x8B, reg: context, rm: 7)
     for guest in 0..<16 where homes[guest] != 255 { e.load(homes[guest], slot: guest) }
-    e.append(0xFF, 0xE0)
+    e.append([0xFF, 0xE0])
   }
 
   /// Goes back to the dispatcher with what RAX says.
   static func leave(_ e: inout Emitter) {
     for guest in 0..<16 where homes[guest] != 255 { e.store(homes[guest], slot: guest) }
     storeVectors(&e)
-    e.append(0x59, 0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3)
+    e.append([0x59, 0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3])
   }
 
   /// Goes on at the guest's RIP, if its code is known.
@@ -237,7 +239,7 @@ struct BlockTranslation {
     if guest >= 20 {
       e.registers(4, 0x8B, reg: scratch, rm: Self.homes[Int(guest & 3)])
       // MOVZX of AH, CH or DH.
-      e.append(0x0F, 0xB6, 0xC4 | scratch << 3 | scratch)
+      e.append([0x0F, 0xB6, 0xC4 | scratch << 3 | scratch])
       return scratch
     }
     let home = Self.homes[Int(guest & 15)]
@@ -255,7 +257,7 @@ struct BlockTranslation {
       let other = host == Self.rdx ? Self.rcx : Self.rdx
       e.registers(8, 0x8B, reg: other, rm: home)
       // MOV of AL, CL or DL to CH or DH.
-      e.append(0x88, 0xC4 | host << 3 | other)
+      e.append([0x88, 0xC4 | host << 3 | other])
       return e.registers(8, 0x8B, reg: home, rm: other)
     }
     if Self.homes[Int(guest & 15)] == 255 { e.store(host, slot: Int(guest & 15)) }
@@ -294,7 +296,7 @@ struct BlockTranslation {
   mutating func made() {
     areFlagsInHost = true
     guard wantsFlags else { return }
-    e.append(0x9F, 0x0F, 0x90, 0xC0)
+    e.append([0x9F, 0x0F, 0x90, 0xC0])
     e.memory(2, 0x89, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
   }
 
@@ -303,7 +305,7 @@ struct BlockTranslation {
     guard !areFlagsInHost else { return }
     e.memory(
       4, 0x0F, 0xB7, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
-    e.append(0x04, 0x7F, 0x9E)
+    e.append([0x04, 0x7F, 0x9E])
     areFlagsInHost = true
   }
 

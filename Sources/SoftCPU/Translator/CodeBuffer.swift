@@ -52,17 +52,22 @@ struct CodeBuffer: ~Copyable {
 
   func hasRoom(_ count: Int) -> Bool { count <= byteCount - used }
 
-  /// Adds code; returns its offset.
+  /// Writes to the memory behind the code, as much as ``Translator/room``; see ``commit(_:)``.
   ///
   /// - Precondition: there is room for it.
-  mutating func add(_ bytes: [UInt8]) -> Int {
-    guard let writable = unsafe writable, hasRoom(bytes.count) else {
+  func emitter() -> Emitter {
+    guard let writable = unsafe writable, hasRoom(Translator.room) else {
       preconditionFailure("no room for code")
     }
-    let offset = used
-    for place in 0..<bytes.count { unsafe writable[offset + place] = bytes[place] }
-    used += bytes.count
-    return offset
+    return unsafe Emitter(
+      memory: UnsafeMutableRawPointer(writable + used), room: Translator.room)
+  }
+
+  /// Takes so many bytes over that an emitter has written; returns their offset.
+  mutating func commit(_ count: Int) -> Int {
+    precondition(count <= Translator.room && hasRoom(count), "no room for code")
+    defer { used += count }
+    return used
   }
 
   /// Writes the distance of a jump at `site` to the code at `target`.

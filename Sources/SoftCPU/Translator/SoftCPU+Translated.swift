@@ -114,16 +114,10 @@ extension SoftCPU {
       instructions.append(code[first + instructions.count])
     }
     guard !instructions.isEmpty else { return nil }
-    let common = translator.common
-    let rip = rip
-    let added = translator.add { offset in
-      BlockTranslation.make(
-        instructions,
-        BlockTranslation.Place(
-          rip: rip, host: block.host, mark: mark, version: version, first: first,
-          offset: offset),
-        common)
-    }
+    let added = translator.add(
+      instructions,
+      BlockTranslation.Place(rip: rip, host: block.host, mark: mark, version: version, first: first)
+    )
     // All code had to go: this block is counted anew.
     guard let added else { return nil }
     block.code = added

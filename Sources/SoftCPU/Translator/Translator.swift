@@ -115,15 +115,17 @@ struct Translator: ~Copyable {
     buffer = CodeBuffer(memory)
     isOn = buffer.byteCount > 0
     common = Common(abilities: abilities)
-    var code = Emitter()
-    BlockTranslation.entry(&code)
-    common.leave = code.count
-    BlockTranslation.leave(&code)
-    common.lookup = code.count
-    BlockTranslation.lookup(&code, leave: common.leave)
-    common.loadVectors = code.count
-    BlockTranslation.loadVectors(&code)
-    if isOn { _ = buffer.add(code.bytes) }
+    if isOn {
+      var code = buffer.emitter()
+      BlockTranslation.entry(&code)
+      common.leave = code.count
+      BlockTranslation.leave(&code)
+      common.lookup = code.count
+      BlockTranslation.lookup(&code, leave: common.leave)
+      common.loadVectors = code.count
+      BlockTranslation.loadVectors(&code)
+      _ = buffer.commit(code.count)
+    }
     firstBlock = buffer.used
     unsafe blocks = .allocate(capacity: isOn ? Self.blockCount : 1)
     unsafe blocks.initialize(repeating: Block(), count: isOn ? Self.blockCount : 1)
@@ -190,15 +192,19 @@ struct Translator: ~Copyable {
       UInt64(buffer.address(code)))
   }
 
-  /// Adds a block's code; returns `nil` when all code had to go first.
-  mutating func add(_ make: (_ offset: Int) -> [UInt8]?) -> Int? {
+  /// Adds a block's code, -1 if it is not worth any; returns `nil` when all code had to go first.
+  mutating func add(_ instructions: [Instruction], _ place: BlockTranslation.Place) -> Int? {
     if !buffer.hasRoom(Self.room) {
       flush()
       return nil
     }
-    guard let bytes = make(buffer.used) else { return -1 }
+    var place = place
+    place.offset = buffer.used
+    guard let count = BlockTranslation.make(instructions, place, common, buffer.emitter()) else {
+      return -1
+    }
     translatedCount += 1
-    return buffer.add(bytes)
+    return buffer.commit(count)
   }
 
   /// Sends who still goes to old code of a block to the new.
