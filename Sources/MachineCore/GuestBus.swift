@@ -58,7 +58,9 @@ final class GuestBus {
   /// Returns where they lie, little-endian; `nil` when they have to be read one by one.
   func readBlock(_ port: UInt16, _ width: AccessWidth, count: Int) -> (memory: Mapping, at: Int)? {
     let byteCount = count * width.byteCount
-    guard byteCount <= LaneLayout.blockBytes, let region = bus.region(port, width) else { return nil }
+    guard byteCount <= LaneLayout.blockBytes, let region = bus.region(port, width) else {
+      return nil
+    }
     let link = region.target.link
     catchUp(link)
     let request = LaneAccess(
