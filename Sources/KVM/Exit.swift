@@ -54,15 +54,7 @@ public enum Exit: Equatable, Sendable {
   }
 }
 
-/// A write that KVM collected in the ring of a coalesced zone.
-public struct CoalescedWrite: Equatable, Sendable {
-  public var address: UInt64
-  public var data: UInt64
-  public var byteCount: UInt8
-  public var isPort: Bool
-}
-
-/// The layout of `struct kvm_run` and of the ring: byte offsets.
+/// The layout of `struct kvm_run`: byte offsets.
 enum RunPage {
   static let interruptWindow = 0
   static let immediateExit = 1
@@ -75,8 +67,4 @@ enum RunPage {
   static let registers = 304
   static let systemRegisters = 448
   static let events = 760
-
-  static let ringEntries = 8
-  static let ringEntrySize = 24
-  static let ringCapacity = UInt32((4096 - 8) / 24)
 }

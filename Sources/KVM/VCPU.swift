@@ -19,7 +19,9 @@ public final class VCPU: Sendable {
   ///
   /// vCPU 0 is at the reset vector; the others wait for INIT and a start-up message.
   public let resetState: VCPUState
-  private let ring: Int?
+
+  /// The machine's ring, where KVM has one; every vCPU shows the same.
+  public let coalescedRing: CoalescedRing?
   private let hasSyncRegisters: Bool
 
   /// The thread inside ``run()``, or zero.
@@ -46,9 +48,10 @@ public final class VCPU: Sendable {
     page = try asking { () throws(SystemError) in
       try Mapping(descriptor, byteCount: system.sharedByteCount, .readWrite)
     }
-    let ringPage = system.value(of: .coalescedMMIO)
-    ring =
-      ringPage > 0 && (ringPage + 1) * 4096 <= system.sharedByteCount ? ringPage * 4096 : nil
+    let ring = 4096 * system.value(of: .coalescedMMIO)
+    coalescedRing =
+      ring > 0 && ring + CoalescedRing.byteCount <= system.sharedByteCount
+      ? CoalescedRing(page, at: ring) : nil
     hasSyncRegisters = system.value(of: .syncRegisters) & 7 == 7
     var table = cpuid.block
     try asking { () throws(SystemError) in
@@ -191,24 +194,6 @@ public final class VCPU: Sendable {
     else { return [] }
     let count = min(15, Int(page.load(UInt8.self, at: detail + 16)))
     return page.bytes(at: detail + 17, count: count)
-  }
-
-  /// Takes the oldest write to a coalesced zone; `nil` when there is none.
-  ///
-  /// The ring belongs to the machine, not to one vCPU: one thread at a time may take from it.
-  public func nextCoalescedWrite() -> CoalescedWrite? {
-    guard let ring else { return nil }
-    let first = page.load(UInt32.self, at: ring)
-    guard first != page.acquire32(at: ring + 4), first < RunPage.ringCapacity else { return nil }
-    let at = ring + RunPage.ringEntries + Int(first) * RunPage.ringEntrySize
-    let byteCount = min(8, page.load(UInt32.self, at: at + 8))
-    let mask = byteCount == 8 ? UInt64.max : (1 << (8 * UInt64(byteCount))) &- 1
-    let write = CoalescedWrite(
-      address: page.load(UInt64.self, at: at), data: page.load(UInt64.self, at: at + 16) & mask,
-      byteCount: UInt8(truncatingIfNeeded: byteCount),
-      isPort: page.load(UInt32.self, at: at + 12) & 1 != 0)
-    page.release32((first + 1) % RunPage.ringCapacity, at: ring)
-    return write
   }
 
   /// Whether the shared page has the registers, so that reading them is free.

@@ -155,18 +155,6 @@ extension VirtualMachine {
       _ = try descriptor.control("KVM_IOEVENTFD", KVMRequest.ioeventfd, &request)
     }
   }
-
-  /// Collects writes to a range in the vCPU's ring instead of leaving the guest for each.
-  ///
-  /// ``VCPU/nextCoalescedWrite()`` takes them out, at every exit and before any read of the
-  /// device they are for.
-  public func addCoalescedZone(address: UInt64, byteCount: UInt32, isPort: Bool) throws(KVMError) {
-    var zone: [2 of UInt64] = [address, UInt64(byteCount) | (isPort ? 1 << 32 : 0)]
-    try asking { () throws(SystemError) in
-      _ = try descriptor.control(
-        "KVM_REGISTER_COALESCED_MMIO", KVMRequest.registerCoalescedMMIO, &zone)
-    }
-  }
 }
 
 extension Block {

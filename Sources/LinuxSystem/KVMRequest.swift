@@ -28,6 +28,7 @@ public enum KVMRequest {
   public static var setGSIRouting: UInt { UInt(BH_KVM_SET_GSI_ROUTING) }
   public static var ioeventfd: UInt { UInt(BH_KVM_IOEVENTFD) }
   public static var registerCoalescedMMIO: UInt { UInt(BH_KVM_REGISTER_COALESCED_MMIO) }
+  public static var unregisterCoalescedMMIO: UInt { UInt(BH_KVM_UNREGISTER_COALESCED_MMIO) }
   public static var getClock: UInt { UInt(BH_KVM_GET_CLOCK) }
   public static var setClock: UInt { UInt(BH_KVM_SET_CLOCK) }
   public static var enableCapability: UInt { UInt(BH_KVM_ENABLE_CAP) }

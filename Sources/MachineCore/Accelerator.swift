@@ -90,6 +90,12 @@ enum Accelerator: Sendable {
     if case .kvm(let kvm, _) = self { kvm.vm } else { nil }
   }
 
+  /// The writes that KVM collects, where it can.
+  @inline(__always)
+  var collected: CollectedWrites? {
+    if case .kvm(let kvm, _) = self { kvm.collected } else { nil }
+  }
+
   /// How many vCPUs there are.
   var count: Int {
     switch self {

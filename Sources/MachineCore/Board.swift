@@ -44,6 +44,24 @@ final class BusSnapshot: Sendable {
     }
     self.ports = ports
   }
+
+  /// The region that answers for all bytes of a port access, or `nil`.
+  func region(_ port: UInt16, _ width: AccessWidth) -> PortRegion? {
+    let number = ports[Int(port)]
+    guard number != 0 else { return nil }
+    let region = portRegions[Int(number) - 1]
+    guard Int(port - region.base) + width.byteCount <= Int(region.count) else { return nil }
+    // Where regions overlap, a part of this one may belong to another.
+    for lane in 1..<max(2, width.byteCount) where lane < width.byteCount {
+      guard ports[Int(port) + lane] == number else { return nil }
+    }
+    return region
+  }
+
+  /// The region that answers at an address, or `nil`.
+  func memoryRegion(_ address: UInt64) -> MemoryRegion? {
+    memoryRegions.first { address >= $0.base && address - $0.base < $0.byteCount }
+  }
 }
 
 /// The buses and the PCI host: what the guest can move about at run time.

@@ -20,6 +20,17 @@ struct RegionTarget: Sendable {
         && offset + UInt64(width.rawValue) <= UInt64($0.offset) + UInt64($0.byteCount)
     }
   }
+
+  /// Whether KVM may collect writes to some bytes of the region, if they are posted.
+  ///
+  /// What starts a transfer may not be: the guest waits for its result in memory.
+  func isCollectable(_ offset: UInt64, _ byteCount: UInt64) -> Bool {
+    link.grants.mayCollect
+      && !descriptors.contains {
+        let start = UInt64($0.offset)
+        return offset < start + ($0.kind == .prd ? 1 : 8) && offset + byteCount > start
+      }
+  }
 }
 
 /// What a vCPU's thread keeps for itself.

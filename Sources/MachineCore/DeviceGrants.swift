@@ -14,6 +14,9 @@ struct DeviceGrants: Sendable {
   var isChipset = false
   /// Whether it may hold the machine when the host fails it.
   var mayHold = false
+  /// Whether KVM may collect its posted writes: none has an effect that a guest waits for
+  /// without another access, such as an interrupt.
+  var mayCollect = true
   /// The port of the fw_cfg DMA address, where the guest may start a copy.
   var fwCfgPort: UInt16?
   /// The most bytes of a bounce buffer, and of memory behind BARs.
@@ -41,7 +44,9 @@ struct DeviceGrants: Sendable {
         interrupts: [14, 15], mayHold: true, mostBounceBytes: 16 << 20)
     case "serial":
       return DeviceGrants(
-        ports: [0x3F8...0x3FF, 0x2F8...0x2FF, 0x3E8...0x3EF, 0x2E8...0x2EF], interrupts: [3, 4])
+        ports: [0x3F8...0x3FF, 0x2F8...0x2FF, 0x3E8...0x3EF, 0x2E8...0x2EF], interrupts: [3, 4],
+        // A byte sent is followed by the transmitter's interrupt.
+        mayCollect: false)
     case "vga":
       return DeviceGrants(
         ports: [0x3B0...0x3DF, 0x1CE...0x1D1], memories: [0xA0000...0xBFFFF], functions: [0x10],

@@ -51,7 +51,8 @@ extension DeviceLink {
     _ = live(access, &cpu)
   }
 
-  private func post(_ access: LaneAccess) -> Bool {
+  /// Puts a write into the ring; `false` when it has to be done as a live one.
+  func post(_ access: LaneAccess) -> Bool {
     guard !isResetDue.load(ordering: .acquiring) else { return false }
     let posted = posting.withLock { _ in
       let number = head.load(ordering: .relaxed)

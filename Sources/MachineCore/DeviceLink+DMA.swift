@@ -56,18 +56,7 @@ extension DeviceLink {
     for claim in region.descriptors {
       let start = UInt64(claim.offset)
       guard offset < start + 8, offset + UInt64(width.rawValue) > start else { continue }
-      let (before, registers) = state.withLock { state -> ([UInt8], [UInt8]) in
-        let before = state.descriptors[claim.window] ?? [UInt8](repeating: 0, count: 8)
-        var registers = before
-        for lane in 0..<width.byteCount {
-          let at = Int(offset) + lane - Int(start)
-          if (0..<8).contains(at) {
-            registers[at] = UInt8(truncatingIfNeeded: value >> UInt64(8 * lane))
-          }
-        }
-        state.descriptors[claim.window] = registers
-        return (before, registers)
-      }
+      let (before, registers) = note(value, claim, offset, width)
       switch claim.kind {
       case .prd:
         if let content = startPRD(claim, before: before[0], registers, machine) {
@@ -84,6 +73,34 @@ extension DeviceLink {
       }
     }
     return result
+  }
+
+  /// Remembers what a write puts into a descriptor's registers; returns them before and after.
+  private func note(
+    _ value: UInt64, _ claim: DescriptorClaim, _ offset: UInt64, _ width: AccessWidth
+  ) -> (before: [UInt8], after: [UInt8]) {
+    state.withLock { state in
+      let before = state.descriptors[claim.window] ?? [UInt8](repeating: 0, count: 8)
+      var registers = before
+      for lane in 0..<width.byteCount {
+        let at = Int(offset) + lane - Int(claim.offset)
+        if (0..<8).contains(at) {
+          registers[at] = UInt8(truncatingIfNeeded: value >> UInt64(8 * lane))
+        }
+      }
+      state.descriptors[claim.window] = registers
+      return (before, registers)
+    }
+  }
+
+  /// Does what ``snoop(_:_:_:_:_:)`` does for a write that starts and ends no transfer.
+  func note(_ value: UInt64, _ region: RegionTarget, _ offset: UInt64, _ width: AccessWidth) {
+    for claim in region.descriptors
+    where offset < UInt64(claim.offset) + 8
+      && offset + UInt64(width.rawValue) > UInt64(claim.offset)
+    {
+      _ = note(value, claim, offset, width)
+    }
   }
 
   private func startPRD(

@@ -37,6 +37,7 @@ extension GuestBus {
     switch found {
     case .value(let value): return value
     case .device(let target, let offset):
+      catchUp(target.link)
       return target.link.read(target, UInt64(offset), width, &cpu)
     case .nobody: return width.floating
     case nil: return nil

@@ -13,6 +13,8 @@ final class GuestBus {
   let machine: Machine
   var cpu: CPUContext
   var bus: BusSnapshot
+  /// Whether writes that KVM collected still wait, because a device has no room for them.
+  private var isBehind = false
 
   init(_ machine: Machine, _ index: Int) {
     self.machine = machine
@@ -24,28 +26,43 @@ final class GuestBus {
   @inline(__always)
   func refresh() { machine.snapshot(&bus) }
 
-  // MARK: - Ports
-
-  /// The region that answers for all bytes of an access, or `nil`.
-  private func region(_ port: UInt16, _ width: AccessWidth) -> BusSnapshot.PortRegion? {
-    let number = bus.ports[Int(port)]
-    guard number != 0 else { return nil }
-    let region = bus.portRegions[Int(number) - 1]
-    guard Int(port - region.base) + width.byteCount <= Int(region.count) else { return nil }
-    // Where regions overlap, a part of this one may belong to another.
-    for lane in 1..<max(2, width.byteCount) where lane < width.byteCount {
-      guard bus.ports[Int(port) + lane] == number else { return nil }
-    }
-    return region
+  /// Hands on what KVM has collected, before anything else is done for the guest.
+  @inline(__always)
+  func takeCollected() {
+    guard let collected = machine.accelerator.collected, !collected.isEmpty else { return }
+    isBehind = !collected.handOn(bus)
   }
+
+  /// Waits until the collected writes that came before this access are with the device.
+  @inline(__always)
+  func catchUp(_ link: DeviceLink) {
+    guard isBehind, link.grants.mayCollect else { return }
+    waitToCatchUp(link)
+  }
+
+  private func waitToCatchUp(_ link: DeviceLink) {
+    guard let collected = machine.accelerator.collected else { return }
+    // Not again for the writes that this thread hands on itself.
+    isBehind = false
+    while !collected.handOn(self, before: link) {
+      guard !machine.isEnding, !machine.isAbandoning else { return }
+      machine.whileWaiting { collected.wait() }
+    }
+    isBehind = !collected.isEmpty
+  }
+
+  // MARK: - Ports
 
   /// Reads several items of a port by one request, such as `rep insw`.
   ///
   /// Returns where they lie, little-endian; `nil` when they have to be read one by one.
   func readBlock(_ port: UInt16, _ width: AccessWidth, count: Int) -> (memory: Mapping, at: Int)? {
     let byteCount = count * width.byteCount
-    guard byteCount <= LaneLayout.blockBytes, let region = region(port, width) else { return nil }
+    guard byteCount <= LaneLayout.blockBytes, let region = bus.region(port, width) else {
+      return nil
+    }
     let link = region.target.link
+    catchUp(link)
     let request = LaneAccess(
       .readBlock, width: width.rawValue, region: region.target.region,
       offset: UInt64(port - region.base), items: UInt32(count))
@@ -63,10 +80,11 @@ final class GuestBus {
   func writeBlock(
     _ port: UInt16, _ width: AccessWidth, count: Int, fill: (Mapping, Int) -> Void
   ) -> Bool {
-    guard count * width.byteCount <= LaneLayout.blockBytes, let region = region(port, width),
+    guard count * width.byteCount <= LaneLayout.blockBytes, let region = bus.region(port, width),
       region.target.descriptors.isEmpty
     else { return false }
     let link = region.target.link
+    catchUp(link)
     fill(link.lane.blockMemory, link.lane.blockOffset(cpu.slot))
     let request = LaneAccess(
       .writeBlock, width: width.rawValue, region: region.target.region,
@@ -78,7 +96,8 @@ final class GuestBus {
     if (0xCF8...0xCFF).contains(port), let value = readConfiguration(port - 0xCF8, width) {
       return value
     }
-    if let region = region(port, width) {
+    if let region = bus.region(port, width) {
+      catchUp(region.target.link)
       return region.target.link.read(
         region.target, UInt64(port - region.base), width, &cpu)
     }
@@ -93,7 +112,7 @@ final class GuestBus {
 
   func write(_ value: UInt64, _ port: UInt16, _ width: AccessWidth) {
     if (0xCF8...0xCFF).contains(port), writeConfiguration(value, port - 0xCF8, width) { return }
-    if let region = region(port, width) {
+    if let region = bus.region(port, width) {
       write(value, region.target, UInt64(port - region.base), width)
       return
     }
@@ -106,6 +125,7 @@ final class GuestBus {
   func write(
     _ value: UInt64, _ target: RegionTarget, _ offset: UInt64, _ width: AccessWidth
   ) {
+    catchUp(target.link)
     guard !target.descriptors.isEmpty else {
       target.link.write(value, target, offset, width, &cpu)
       return
@@ -115,10 +135,6 @@ final class GuestBus {
   }
 
   // MARK: - Memory
-
-  private func memoryRegion(_ address: UInt64) -> BusSnapshot.MemoryRegion? {
-    bus.memoryRegions.first { address >= $0.base && address - $0.base < $0.byteCount }
-  }
 
   /// Calls `body` for each aligned piece of an access, with its place in the data.
   private func pieces(_ address: UInt64, _ byteCount: Int) -> [(UInt64, Int, AccessWidth)] {
@@ -131,7 +147,8 @@ final class GuestBus {
     var data: UInt64 = 0
     for (address, lane, width) in pieces(address, byteCount) {
       var value = width.floating
-      if let region = memoryRegion(address) {
+      if let region = bus.memoryRegion(address) {
+        catchUp(region.target.link)
         value = region.target.link.read(
           region.target, address - region.base, width, &cpu)
       } else if let bytes = try? machine.memory.bytes(at: address, count: width.byteCount),
@@ -149,7 +166,7 @@ final class GuestBus {
   func store(_ address: UInt64, _ data: UInt64, byteCount: Int) {
     for (address, lane, width) in pieces(address, byteCount) {
       let value = data >> UInt64(8 * lane) & width.mask
-      if let region = memoryRegion(address) {
+      if let region = bus.memoryRegion(address) {
         write(value, region.target, address - region.base, width)
         continue
       }

@@ -55,9 +55,16 @@ extension Machine {
     }
   }
 
+  /// Hands on the writes that KVM has collected, as far as nobody has to wait for a device.
+  func handOnCollected() {
+    guard let collected = accelerator.collected, !collected.isEmpty else { return }
+    collected.handOn(snapshot())
+  }
+
   /// Holds the vCPUs and the clock.
   func pause(_ reason: String) {
     park()
+    handOnCollected()
     clock.stop()
     accelerator.stopClock()
     askAll(.pause, by: HostClock.monotonic() + 2_000_000_000)
@@ -84,6 +91,7 @@ extension Machine {
       post(.end(code: 2, reason: "a vCPU did not stop for a reset"))
       return
     }
+    accelerator.collected?.discard()
     let begun = links.map { $0.beginReset() }
     let end = HostClock.monotonic() + 5_000_000_000
     for (link, one) in zip(links, begun) { link.finishReset(one, by: end, self) }
@@ -110,6 +118,7 @@ extension Machine {
     guard !isEnding else { return }
     let end = HostClock.monotonic() + 5_000_000_000
     park(timeout: 2_000_000_000)
+    handOnCollected()
     ending.store(true, ordering: .sequentiallyConsistent)
     mode.value = Mode.end
     accelerator.end()

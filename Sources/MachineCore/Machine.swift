@@ -211,8 +211,15 @@ public final class Machine: Sendable {
       }
       do throws(KVMError) {
         let snapshot = try board.rebuild()
-        current.withLock { $0 = snapshot }
-        generation.store(snapshot.generation, ordering: .releasing)
+        let publish = {
+          self.current.withLock { $0 = snapshot }
+          self.generation.store(snapshot.generation, ordering: .releasing)
+        }
+        guard let collected = accelerator.collected else {
+          publish()
+          return nil
+        }
+        collected.change(from: self.snapshot(), to: snapshot, publish: publish)
       } catch {
         // Some of the slots are changed and some are not: there is no going on from here.
         let reason = "the memory map could not be changed: \(error)"

@@ -90,6 +90,7 @@ extension MachineControl {
     medium: (message: MediumMessage, image: [Descriptor])? = nil
   ) throws(Refusal) {
     let message: M = try decode(packet)
+    machine.handOnCollected()
     guard forwards.count < Self.mostForwards else { throw Refusal("too much is under way") }
     guard let link = machine.links.first(where: { $0.role == role }),
       let ask = link.begin(request, message, packet.descriptors, signal: machine.eventFile)

@@ -46,7 +46,8 @@ public final class MachineControl {
     if let listener { poller.add(listener.descriptor, .readable) }
     let first = listener == nil ? 2 : 3
     for client in clients { poller.add(client.socket.descriptor, .readable) }
-    guard (try? poller.wait(timeout: patience())) != nil else { return }
+    guard (try? poller.wait(timeout: timeout())) != nil else { return }
+    machine.handOnCollected()
     if poller[0] != [] { attend() }
     var gone: [Int] = []
     for index in clients.indices where poller[first + index] != [] {
@@ -61,6 +62,18 @@ public final class MachineControl {
     if let listener, poller[2] != [] { admit(listener) }
     settle()
   }
+
+  /// How long to wait for an event: until an answer is due, or what KVM has collected is late.
+  private func timeout() -> UInt64? {
+    let patience = patience()
+    guard let collected = machine.accelerator.collected, collected.isUsed,
+      machine.progress.withLock({ $0.state == "running" })
+    else { return patience }
+    return min(patience ?? .max, Self.lateness)
+  }
+
+  /// How late a posted write may be that no access follows, in nanoseconds: a screen's flicker.
+  private static let lateness: UInt64 = 50_000_000
 
   // MARK: - The machine
 

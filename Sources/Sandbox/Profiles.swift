@@ -41,6 +41,8 @@ extension SandboxProfile {
     (KVMRequest.run, "KVM_RUN: the guest runs"),
     (KVMRequest.setUserMemoryRegion, "KVM_SET_USER_MEMORY_REGION: the memory map changes"),
     (KVMRequest.irqfd, "KVM_IRQFD: a device's interrupt lines"),
+    (KVMRequest.registerCoalescedMMIO, "KVM_REGISTER_COALESCED_MMIO: posted registers come"),
+    (KVMRequest.unregisterCoalescedMMIO, "KVM_UNREGISTER_COALESCED_MMIO: they move away"),
     (KVMRequest.setIRQChip, "KVM_SET_IRQCHIP: reset of the interrupt controllers"),
     (KVMRequest.setPIT, "KVM_SET_PIT2: reset of the timer"),
     (KVMRequest.setMPState, "KVM_SET_MP_STATE: reset of a vCPU"),

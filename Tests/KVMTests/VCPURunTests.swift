@@ -168,16 +168,4 @@ struct VCPURunTests {
     #expect(try guest.cpu.registers().r8 == 0x1122_3344)
     #expect(try guest.run() == .halt)
   }
-
-  @Test("a collected write waits in the ring until the next exit")
-  func coalesced() throws {
-    let guest = try GuestMachine("ports")
-    try #require(guest.system.has(.coalescedPorts))
-    try guest.machine.addCoalescedZone(address: 0x80, byteCount: 1, isPort: true)
-    let input = try #require(try guest.run().ports)
-    #expect(input.port == 0x1F0)
-    let write = try #require(guest.cpu.nextCoalescedWrite())
-    #expect(write.isPort && write.address == 0x80 && write.data == 0x42 && write.byteCount == 1)
-    #expect(guest.cpu.nextCoalescedWrite() == nil)
-  }
 }

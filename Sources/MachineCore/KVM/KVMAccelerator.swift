@@ -12,6 +12,7 @@ final class KVMAccelerator: Sendable {
   private let initialStates: [VCPUState]
   private let initialChips: ChipState
   let handovers = Handovers()
+  let collected: CollectedWrites?
 
   init(_ device: Descriptor, cpus count: UInt32) throws {
     VCPU.prepareProcess()
@@ -29,6 +30,7 @@ final class KVMAccelerator: Sendable {
       vcpus.append(try vm.createVCPU(id, cpuid: cpuid.guest(id: id, count: count)))
     }
     self.vcpus = vcpus
+    collected = try CollectedWrites(vm, vcpus.first?.coalescedRing)
     initialStates = try vcpus.map { try $0.state() }
     initialChips = try vm.chipState()
   }

@@ -43,6 +43,7 @@ struct VCPULoop {
         let before = bus.bus.generation
         let exit = try vcpu.run()
         bus.refresh()
+        bus.takeCollected()
         try handle(exit, generation: before)
       }
     } catch {
@@ -56,8 +57,11 @@ struct VCPULoop {
   private mutating func park() throws(KVMError) {
     while let exit = try vcpu.completeAccess() {
       bus.refresh()
+      bus.takeCollected()
       try handle(exit, generation: bus.bus.generation)
     }
+    bus.refresh()
+    bus.takeCollected()
     machine.parked.add(1)
     while machine.mode.value == Machine.Mode.park {
       machine.mode.wait(while: Machine.Mode.park)
