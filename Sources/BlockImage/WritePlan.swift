@@ -127,7 +127,9 @@ extension QCOW2Image where Storage: ~Copyable {
   }
 
   /// Writes over clusters that only this disk uses, as far as they lie side by side.
-  private mutating func planInPlace(at offset: UInt64, count limit: Int, table: UInt64, host: UInt64)
+  private mutating func planInPlace(
+    at offset: UInt64, count limit: Int, table: UInt64, host: UInt64
+  )
     throws(BlockImageError) -> WritePlan
   {
     let cluster = offset >> clusterBits

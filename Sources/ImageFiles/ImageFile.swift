@@ -127,7 +127,8 @@ public struct ImageFile: SharedStorage, ~Copyable {
 
   private func checkWrite(_ offset: UInt64, _ count: UInt64) throws(StorageError) {
     guard isWritable else { throw .readOnly }
-    guard offset < FilePort.mostBytes, count < FilePort.mostBytes, canGrow || offset + count <= byteCount
+    guard offset < FilePort.mostBytes, count < FilePort.mostBytes,
+      canGrow || offset + count <= byteCount
     else { throw .pastEnd(offset: offset) }
   }
 }

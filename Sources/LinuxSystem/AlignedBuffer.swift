@@ -25,7 +25,8 @@ public final class AlignedBuffer: @unchecked Sendable {
     precondition(place >= 0 && count >= 0 && count <= byteCount - place)
     while true {
       // SAFETY: the bounds were checked; the kernel writes within them.
-      let got = unsafe pread(file.raw, memory.baseAddress.map { unsafe $0 + place }, count, off_t(offset))
+      let got = unsafe pread(
+        file.raw, memory.baseAddress.map { unsafe $0 + place }, count, off_t(offset))
       if got < 0 && errno == EINTR { continue }
       guard got >= 0 else { throw SystemError("pread", errno) }
       return got
@@ -39,7 +40,8 @@ public final class AlignedBuffer: @unchecked Sendable {
     while done < count {
       // SAFETY: the bounds were checked; the kernel only reads.
       let sent = unsafe pwrite(
-        file.raw, memory.baseAddress.map { unsafe $0 + done }, count - done, off_t(offset) + off_t(done))
+        file.raw, memory.baseAddress.map { unsafe $0 + done }, count - done,
+        off_t(offset) + off_t(done))
       if sent < 0 && errno == EINTR { continue }
       guard sent >= 0 else { throw SystemError("pwrite", errno) }
       done += sent
