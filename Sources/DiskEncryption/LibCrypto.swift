@@ -6,7 +6,8 @@ internal import Synchronization
 
 /// Bytes that are overwritten when they are no longer needed.
 @safe
-public struct Secret: ~Copyable {
+public struct Secret: ~Copyable, @unchecked Sendable {
+  // SAFETY: the memory is this value's alone.
   private let place: UnsafeMutablePointer<UInt8>
   /// How many bytes there are, at least one.
   public let count: Int
@@ -205,7 +206,8 @@ private final class XTSContexts: @unchecked Sendable {
     unsafe EVP_CIPHER_CTX_free(decryptor)
   }
 
-  func run(_ bytes: inout MutableSpan<UInt8>, _ first: UInt64, encrypts: Bool, narrow: Bool) -> Bool {
+  func run(_ bytes: inout MutableSpan<UInt8>, _ first: UInt64, encrypts: Bool, narrow: Bool) -> Bool
+  {
     guard bytes.count % 512 == 0 else { return false }
     let context = unsafe encrypts ? encryptor : decryptor
     // SAFETY: each step reads and writes 512 bytes inside the span, in place, which the mode
