@@ -17,7 +17,7 @@ struct SharedImageTests {
     "backing=below,cluster_size=4096", "backing=below,cluster_size=64k,extended_l2=on",
     "encrypted,cluster_size=4096", "compressed,cluster_size=65536",
   ]
-  static let sectors = 4096
+  static let sectors = 3072
   static let workers = 4
 
   @Test(
@@ -162,7 +162,7 @@ struct ParallelWorker: Sendable {
 
   mutating func work(on image: SharedImage<ImageFile, Inflater>) {
     do throws(BlockImageError) {
-      for step in 0..<250 where complaint == nil { try one(step * 8 + number, image) }
+      for step in 0..<environmentNumber("BULKHEAD_DISK_STEPS", 100) where complaint == nil { try one(step * 8 + number, image) }
     } catch {
       complaint = "\(error)"
     }
