@@ -149,9 +149,10 @@ let package = Package(
       ["BlockImage", "DiskEncryption", "ImageFiles", "LinuxSystem", "image-writer"],
       exclude: ["make-qcow2-corpus"]),
     .executableTarget(
-      name: "image-writer", dependencies: ["BlockImage", "ImageFiles", "LinuxSystem"],
+      name: "image-writer",
+      dependencies: ["BlockImage", "DiskEncryption", "ImageFiles", "LinuxSystem"],
       path: "Tests/ImageWriter", swiftSettings: settings),
-    tests("ImageToolTests", ["LinuxSystem", "vmimage"]),
+    tests("ImageToolTests", ["LinuxSystem", "Sandbox", "vmimage"]),
     tests("PictureTests", ["Picture"]),
     tests("PCITests", ["PCI", "DeviceModel", "ModelTestSupport"]),
     tests("SerialTests", ["Serial", "DeviceModel", "ModelTestSupport"]),

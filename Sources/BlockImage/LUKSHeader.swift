@@ -56,11 +56,16 @@ public struct LUKSHeader: Equatable, Sendable {
   /// The longest header with the material of its slots, in bytes.
   public static let longest: UInt64 = 8 << 20
 
-  static let magic: [UInt8] = [0x4C, 0x55, 0x4B, 0x53, 0xBA, 0xBE]
-  static let slotInUse: UInt32 = 0x00AC_71F3
-  static let slotUnused: UInt32 = 0x0000_DEAD
-  static let slotPlace = 208
-  static let slotLength = 48
+  /// The first bytes of a header.
+  public static let magic: [UInt8] = [0x4C, 0x55, 0x4B, 0x53, 0xBA, 0xBE]
+  /// The state of a slot that holds the key.
+  public static let slotInUse: UInt32 = 0x00AC_71F3
+  /// The state of a slot that does not.
+  public static let slotUnused: UInt32 = 0x0000_DEAD
+  /// Where the first slot is described.
+  public static let slotPlace = 208
+  /// The length of a slot's description.
+  public static let slotLength = 48
 
   /// The length of a slot's material in bytes.
   public var materialByteCount: Int { keyByteCount * Self.stripes }

@@ -25,6 +25,9 @@ public struct QCOW2Creation: Equatable, Sendable {
   /// Whether the external data file alone is to be a whole raw image.
   public var isDataFileRaw = false
 
+  /// The LUKS header of an image that is to be encrypted, with the material of its slots.
+  public var encryptionHeader: [UInt8]?
+
   public init(virtualSize: UInt64) { self.virtualSize = virtualSize }
 
   /// Bytes in a cluster.
@@ -66,6 +69,9 @@ public struct QCOW2Creation: Equatable, Sendable {
     try require(
       (backingFileName?.utf8.count ?? 0) <= 1023, "backing file name",
       backingFileName?.utf8.count ?? 0, "must be at most 1023 bytes")
+    try require(
+      encryptionHeader == nil || !isDataFileRaw, "data_file_raw", 1,
+      "a raw external data file can't be encrypted")
     _ = try headerBytes(QCOW2Places())
   }
 
@@ -80,6 +86,7 @@ public struct QCOW2Creation: Equatable, Sendable {
     bytes.storeBigEndian(places.l1Table, at: 40)
     bytes.storeBigEndian(places.refcountTable, at: 48)
     bytes.storeBigEndian(places.refcountTableClusters, at: 56)
+    bytes.storeBigEndian(UInt32(encryptionHeader == nil ? 0 : 2), at: 32)
     if version == 3 {
       var incompatible: UInt64 = 0
       if dataFileName != nil { incompatible |= QCOW2.externalData }
@@ -93,6 +100,12 @@ public struct QCOW2Creation: Equatable, Sendable {
       bytes[104] = compression.rawValue
     }
     var extensions: [(UInt32, [UInt8])] = []
+    if let encryptionHeader {
+      var field = [UInt8](repeating: 0, count: 16)
+      field.storeBigEndian(places.encryption, at: 0)
+      field.storeBigEndian(UInt64(encryptionHeader.count), at: 8)
+      extensions.append((QCOW2.extensionEncryption, field))
+    }
     if let dataFileName { extensions.append((QCOW2.extensionDataFile, Array(dataFileName.utf8))) }
     if version == 3 { extensions.append((QCOW2.extensionFeatureNames, QCOW2.featureNameTable)) }
     return try QCOW2.assembleHeader(
@@ -106,6 +119,8 @@ struct QCOW2Places {
   var l1Table: UInt64 = 0
   var refcountTable: UInt64 = 0
   var refcountTableClusters: UInt32 = 0
+  /// Where the LUKS header is.
+  var encryption: UInt64 = 0
 }
 
 extension QCOW2 {

@@ -108,35 +108,29 @@ extension QCOW2Image where Storage: ~Copyable {
     return (offset, sectors * 512 - offset % 512)
   }
 
-  /// Makes `inflated` hold the cluster that a compressed entry describes.
-  mutating func inflate(_ entry: UInt64, guestOffset: UInt64) throws(BlockImageError) {
-    if inflatedEntry == entry { return }
+  /// Checks where a compressed cluster is; the last sector may stop at the end of the file.
+  func compressedPlace(_ entry: UInt64, guestOffset: UInt64) throws(BlockImageError) -> (
+    offset: UInt64, count: Int
+  ) {
     guard Decompressor.isAvailable else { throw .noDecompressor(guestOffset: guestOffset) }
-    inflatedEntry = nil
     let (offset, count) = compressedRange(entry)
     try require(
       offset < storage.byteCount, "compressed cluster at guest offset \(guestOffset)", entry,
       "its data must lie inside the file of \(storage.byteCount) bytes")
-    // The last sector may stop at the end of the file.
-    var input = [UInt8](repeating: 0, count: Int(min(count, storage.byteCount - offset)))
+    return (offset, Int(min(count, storage.byteCount - offset)))
+  }
+
+  /// Makes `inflated` hold the cluster that a compressed entry describes.
+  mutating func inflate(_ entry: UInt64, guestOffset: UInt64) throws(BlockImageError) {
+    if inflatedEntry == entry { return }
+    inflatedEntry = nil
+    let (offset, count) = try compressedPlace(entry, guestOffset: guestOffset)
+    var input = [UInt8](repeating: 0, count: count)
     try storage.fill(&input, at: offset)
     if inflated.isEmpty { inflated = [UInt8](repeating: 0, count: Int(header.clusterSize)) }
     guard decompressor.decompress(header.compression, input, intoAll: &inflated) else {
       throw .corruptCompressedCluster(guestOffset: guestOffset)
     }
     inflatedEntry = entry
-  }
-}
-
-extension ClusterDecompressor {
-  /// Decompresses `input` so that it fills `output`.
-  fileprivate mutating func decompress(
-    _ kind: QCOW2Compression, _ input: [UInt8], intoAll output: inout [UInt8]
-  ) -> Bool {
-    var span = output.mutableSpan
-    switch kind {
-    case .deflate: return inflate(input.span, into: &span)
-    case .zstd: return decompressZstd(input.span, into: &span)
-    }
   }
 }

@@ -96,7 +96,8 @@ extension QCOW2Image where Storage: ~Copyable {
   /// Whoever opens it after a kill counts the refcounts anew. Version 2 has no such mark; there
   /// the order of the writes leaves leaks or flags that a check repairs.
   mutating func setInterrupted(_ on: Bool) throws(BlockImageError) {
-    if !on { try writeTables() }
+    // The tables are then read from the file.
+    try writeTables()
     try barrier()
     guard header.version == 3 else { return }
     if on { header.incompatibleFeatures |= QCOW2.dirty }

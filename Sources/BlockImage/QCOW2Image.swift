@@ -59,6 +59,8 @@ public struct QCOW2Image<
   var metadata: MetadataMap
   /// No cluster below this one is free.
   var firstFree: UInt64 = 1
+  /// Past the end of the file, no cluster below this byte is sure to read as zero.
+  var freshEnd: UInt64 = 0
   /// Whether something was written that the next L2 or L1 entry refers to.
   var needsBarrier = false
   /// Clusters to give up once the tables that no longer refer to them are durable.

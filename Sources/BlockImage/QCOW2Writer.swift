@@ -17,6 +17,7 @@ public struct QCOW2Writer<Storage: BlockStorage & ~Copyable>: ~Copyable {
   /// The next free cluster.
   private var next: UInt64
   private let l1Offset: UInt64
+  private let encryptionOffset: UInt64
   /// Where the next compressed cluster goes; 0 when it takes a new cluster.
   private var packed: UInt64 = 0
   /// Uses of each cluster of the file, with compressed clusters alone.
@@ -40,7 +41,9 @@ public struct QCOW2Writer<Storage: BlockStorage & ~Copyable>: ~Copyable {
     table = [UInt8](repeating: 0, count: Int(creation.clusterSize))
     l1Offset = creation.clusterSize
     let l1Clusters = (creation.l1Entries * 8 + creation.clusterSize - 1) / creation.clusterSize
-    next = 1 + max(1, l1Clusters)
+    let encryptionCount = UInt64(creation.encryptionHeader?.count ?? 0)
+    encryptionOffset = (1 + max(1, l1Clusters)) * creation.clusterSize
+    next = (encryptionOffset + encryptionCount + creation.clusterSize - 1) / creation.clusterSize
   }
 
   private var bits: UInt64 { UInt64(creation.clusterBits) }
@@ -211,7 +214,9 @@ public struct QCOW2Writer<Storage: BlockStorage & ~Copyable>: ~Copyable {
   public consuming func finish() throws(BlockImageError) -> Storage {
     try finishTable()
     try storage.store(l1.bigEndianBytes, at: l1Offset)
-    let places = try writeRefcounts()
+    if let header = creation.encryptionHeader { try storage.store(header, at: encryptionOffset) }
+    var places = try writeRefcounts()
+    places.encryption = encryptionOffset
     do throws(StorageError) {
       // The file ends with a cluster.
       if storage.byteCount < next << bits {

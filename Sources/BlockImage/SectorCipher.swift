@@ -2,8 +2,9 @@
 
 /// What encrypts the sectors of a disk; the process supplies one, this module is pure.
 ///
-/// A class, because the key it holds is to be in memory once, and is wiped at the end.
-public protocol SectorCipher: AnyObject {
+/// A class, because the key it holds is to be in memory once, and is wiped at the end. Several
+/// threads may use it at once.
+public protocol SectorCipher: AnyObject, Sendable {
   /// Decrypts whole sectors of 512 bytes, the first of them with the number `sector`.
   ///
   /// - Returns: Whether it was done.

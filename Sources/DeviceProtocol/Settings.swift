@@ -241,6 +241,16 @@ public struct IDESettings: Equatable, WireCodable {
       case hold = 3
     }
 
+    /// What lies between the guest's writes and the host's disk.
+    public enum Cache: UInt8, Sendable {
+      /// A cache that the guest sees and flushes.
+      case writeback = 0
+      /// None for writes: each is durable before it has ended.
+      case writethrough = 1
+      /// As writeback; the files were opened to pass the host's page cache.
+      case none = 2
+    }
+
     /// 0 to 3: ide0.0, ide0.1, ide1.0, ide1.1.
     public var slot: UInt8
     public var format: Format
@@ -252,13 +262,14 @@ public struct IDESettings: Equatable, WireCodable {
     public var hasKey: Bool
     public var onReadError: ErrorPolicy
     public var onWriteError: ErrorPolicy
+    public var cache: Cache
     /// The serial number that the guest reads, at most 20 characters of ASCII.
     public var serial: String
 
     public init(
       slot: UInt8, format: Format, isCDROM: Bool, isReadOnly: Bool, hasMedium: Bool = true,
       hasKey: Bool = false, onReadError: ErrorPolicy = .report,
-      onWriteError: ErrorPolicy = .holdWhenFull, serial: String
+      onWriteError: ErrorPolicy = .holdWhenFull, cache: Cache = .writeback, serial: String
     ) {
       self.slot = slot
       self.format = format
@@ -268,6 +279,7 @@ public struct IDESettings: Equatable, WireCodable {
       self.hasKey = hasKey
       self.onReadError = onReadError
       self.onWriteError = onWriteError
+      self.cache = cache
       self.serial = serial
     }
 
@@ -280,6 +292,7 @@ public struct IDESettings: Equatable, WireCodable {
       writer.put(hasKey)
       writer.put(onReadError.rawValue)
       writer.put(onWriteError.rawValue)
+      writer.put(cache.rawValue)
       writer.put(serial)
     }
 
@@ -292,6 +305,7 @@ public struct IDESettings: Equatable, WireCodable {
       hasKey = try reader.getBool("key flag")
       onReadError = try reader.getCase("policy on read errors")
       onWriteError = try reader.getCase("policy on write errors")
+      cache = try reader.getCase("cache mode")
       serial = try reader.getString("serial number", most: 20)
       guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
       guard hasMedium || isCDROM else { throw ProtocolError("a disk without an image") }

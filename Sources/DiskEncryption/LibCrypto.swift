@@ -2,10 +2,12 @@
 
 public import BlockImage
 internal import CCrypto
+internal import Synchronization
 
 /// Bytes that are overwritten when they are no longer needed.
 @safe
-public struct Secret: ~Copyable {
+public struct Secret: ~Copyable, @unchecked Sendable {
+  // SAFETY: the memory is this value's alone.
   private let place: UnsafeMutablePointer<UInt8>
   /// How many bytes there are, at least one.
   public let count: Int
@@ -122,11 +124,10 @@ enum LibCrypto {
 
 /// AES in XTS mode over sectors of 512 bytes (IEEE 1619); the number of a sector is its tweak.
 ///
-/// The contexts overwrite the key when they are freed.
-@safe
+/// Each thread that uses it at the same time has contexts of its own. They overwrite the key when
+/// they are freed.
 public final class XTSCipher: SectorCipher {
-  private let encryptor: OpaquePointer
-  private let decryptor: OpaquePointer
+  private let idle: Mutex<[XTSContexts]>
   private let hasNarrowSectors: Bool
 
   /// Takes a key; there is no cipher for one of another length or with two equal halves.
@@ -135,16 +136,39 @@ public final class XTSCipher: SectorCipher {
   ///   - key: Two keys of AES-128 or AES-256, one behind the other, which have to differ.
   ///   - hasNarrowSectors: Whether numbers of sectors are cut to 32 bits.
   public init?(key: Span<UInt8>, hasNarrowSectors: Bool = false) {
-    guard LibCrypto.start, key.count == 32 || key.count == 64 else { return nil }
-    // SAFETY: the contexts are this object's own and freed once; a key has the length that the
-    // cipher reads.
-    let encryptor = unsafe EVP_CIPHER_CTX_new()
-    let decryptor = unsafe EVP_CIPHER_CTX_new()
-    let isReady = unsafe key.withUnsafeBufferPointer { bytes in
-      let kind = unsafe bytes.count == 32 ? EVP_aes_128_xts() : EVP_aes_256_xts()
-      return unsafe EVP_CipherInit_ex2(encryptor, kind, bytes.baseAddress, nil, 1, nil) == 1
-        && EVP_CipherInit_ex2(decryptor, kind, bytes.baseAddress, nil, 0, nil) == 1
-    }
+    guard LibCrypto.start, key.count == 32 || key.count == 64,
+      let contexts = XTSContexts(key: key), let first = contexts.copy()
+    else { return nil }
+    // One pair always stays, for more to be copied from it.
+    idle = Mutex([contexts, first])
+    self.hasNarrowSectors = hasNarrowSectors
+  }
+
+  public func decrypt(_ bytes: inout MutableSpan<UInt8>, sector: UInt64) -> Bool {
+    run(&bytes, sector, encrypts: false)
+  }
+
+  public func encrypt(_ bytes: inout MutableSpan<UInt8>, sector: UInt64) -> Bool {
+    run(&bytes, sector, encrypts: true)
+  }
+
+  private func run(_ bytes: inout MutableSpan<UInt8>, _ first: UInt64, encrypts: Bool) -> Bool {
+    let taken = idle.withLock { idle in idle.count > 1 ? idle.removeLast() : idle[0].copy() }
+    guard let taken else { return false }
+    defer { idle.withLock { $0.append(taken) } }
+    return taken.run(&bytes, first, encrypts: encrypts, narrow: hasNarrowSectors)
+  }
+}
+
+/// What the library needs for one thread's work with a key.
+@safe
+private final class XTSContexts: @unchecked Sendable {
+  // SAFETY: used by one thread at a time, which has taken it from the cipher's list.
+  private let encryptor: OpaquePointer
+  private let decryptor: OpaquePointer
+
+  private init?(_ encryptor: OpaquePointer?, _ decryptor: OpaquePointer?, isReady: Bool) {
+    // SAFETY: the contexts are the caller's to give, and freed once.
     guard let encryptor = unsafe encryptor, let decryptor = unsafe decryptor, isReady else {
       unsafe EVP_CIPHER_CTX_free(encryptor)
       unsafe EVP_CIPHER_CTX_free(decryptor)
@@ -152,7 +176,29 @@ public final class XTSCipher: SectorCipher {
     }
     unsafe self.encryptor = encryptor
     unsafe self.decryptor = decryptor
-    self.hasNarrowSectors = hasNarrowSectors
+  }
+
+  convenience init?(key: Span<UInt8>) {
+    // SAFETY: a key has the length that the cipher reads.
+    let encryptor = unsafe EVP_CIPHER_CTX_new()
+    let decryptor = unsafe EVP_CIPHER_CTX_new()
+    let isReady = unsafe key.withUnsafeBufferPointer { bytes in
+      let kind = unsafe bytes.count == 32 ? EVP_aes_128_xts() : EVP_aes_256_xts()
+      return unsafe EVP_CipherInit_ex2(encryptor, kind, bytes.baseAddress, nil, 1, nil) == 1
+        && EVP_CipherInit_ex2(decryptor, kind, bytes.baseAddress, nil, 0, nil) == 1
+    }
+    unsafe self.init(encryptor, decryptor, isReady: isReady)
+  }
+
+  /// Makes contexts with the same key.
+  func copy() -> XTSContexts? {
+    // SAFETY: the library copies between contexts that are both there.
+    let newEncryptor = unsafe EVP_CIPHER_CTX_new()
+    let newDecryptor = unsafe EVP_CIPHER_CTX_new()
+    let isReady =
+      unsafe EVP_CIPHER_CTX_copy(newEncryptor, encryptor) == 1
+      && EVP_CIPHER_CTX_copy(newDecryptor, decryptor) == 1
+    return unsafe XTSContexts(newEncryptor, newDecryptor, isReady: isReady)
   }
 
   deinit {
@@ -160,25 +206,17 @@ public final class XTSCipher: SectorCipher {
     unsafe EVP_CIPHER_CTX_free(decryptor)
   }
 
-  public func decrypt(_ bytes: inout MutableSpan<UInt8>, sector: UInt64) -> Bool {
-    unsafe run(decryptor, &bytes, sector)
-  }
-
-  public func encrypt(_ bytes: inout MutableSpan<UInt8>, sector: UInt64) -> Bool {
-    unsafe run(encryptor, &bytes, sector)
-  }
-
-  private func run(
-    _ context: OpaquePointer, _ bytes: inout MutableSpan<UInt8>, _ first: UInt64
-  ) -> Bool {
+  func run(_ bytes: inout MutableSpan<UInt8>, _ first: UInt64, encrypts: Bool, narrow: Bool) -> Bool
+  {
     guard bytes.count % 512 == 0 else { return false }
+    let context = unsafe encrypts ? encryptor : decryptor
     // SAFETY: each step reads and writes 512 bytes inside the span, in place, which the mode
     // allows; a tweak has the 16 bytes that the cipher reads.
     return unsafe bytes.withUnsafeMutableBufferPointer { buffer in
       guard let start = buffer.baseAddress else { return true }
       for index in 0..<buffer.count / 512 {
         let number = first &+ UInt64(index)
-        let sector = hasNarrowSectors ? number & 0xFFFF_FFFF : number
+        let sector = narrow ? number & 0xFFFF_FFFF : number
         let tweak: [2 of UInt64] = [sector.littleEndian, 0]
         var count: Int32 = 0
         let place = unsafe start + index * 512

@@ -242,8 +242,9 @@ extension IDEChannel {
   /// SET FEATURES (8.46).
   private mutating func setFeatures() {
     switch drives[active].features.current {
-    case 0x02 where !drives[active].isPacketDevice: drives[active].hasWriteCache = true
-    case 0x82 where !drives[active].isPacketDevice:
+    // A drive without a write cache does not know these two.
+    case 0x02 where drives[active].hasOwnCache: drives[active].hasWriteCache = true
+    case 0x82 where drives[active].hasOwnCache:
       drives[active].hasWriteCache = false
       flush()  // what the cache holds has to reach the medium (8.46.10)
       return

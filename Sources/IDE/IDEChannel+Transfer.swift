@@ -161,10 +161,10 @@ extension IDEChannel {
       kind = .read(sector: sector, count: requestCount)
       transfer = window
     case .writePIO:
-      kind = .write(sector: sector, count: requestCount, durable: !drive.hasWriteCache)
+      kind = .write(sector: sector, count: requestCount, durable: !drive.cachesWrites)
       transfer = buffer
     case .writeDMA:
-      kind = .write(sector: sector, count: requestCount, durable: !drive.hasWriteCache)
+      kind = .write(sector: sector, count: requestCount, durable: !drive.cachesWrites)
       transfer = window
     case .trim:
       kind = .trim(blocks: requestCount)

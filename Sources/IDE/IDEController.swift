@@ -35,13 +35,16 @@ public struct IDEController: DeviceState, Sendable {
   ///   - drive: 0 (master) or 1 (slave).
   ///   - serial: At most 20 ASCII characters.
   ///   - model: At most 40 ASCII characters.
+  ///   - isWriteThrough: Whether it has no write cache: every write is durable.
   public mutating func attach(
-    _ kind: IDEDriveKind, channel: Int, drive: Int, serial: String, model: String
+    _ kind: IDEDriveKind, channel: Int, drive: Int, serial: String, model: String,
+    isWriteThrough: Bool = false
   ) {
     precondition((0..<2).contains(channel) && (0..<2).contains(drive), "no such place")
     channels[channel].drives[drive].kind = kind
     channels[channel].drives[drive].serial = serial
     channels[channel].drives[drive].model = model
+    channels[channel].drives[drive].isWriteThrough = isWriteThrough
     channels[channel].drives[drive].powerOn()
   }
 

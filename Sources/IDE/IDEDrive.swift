@@ -8,6 +8,8 @@ struct IDEDrive: DeviceState, Sendable {
   var kind: IDEDriveKind = .absent
   var serial = ""
   var model = ""
+  /// Whether every write is durable before it has ended: the drive has no write cache then.
+  var isWriteThrough = false
 
   // The task file; each register remembers its previous value (ATA/ATAPI-6, 6.20).
   var error: UInt8 = 0
@@ -51,6 +53,12 @@ struct IDEDrive: DeviceState, Sendable {
     static let standby: UInt8 = 1
     static let sleep: UInt8 = 2
   }
+
+  /// Whether it has a write cache that can be turned on and off.
+  var hasOwnCache: Bool { !isPacketDevice && !isWriteThrough }
+
+  /// Whether a write may end before it is durable.
+  var cachesWrites: Bool { hasWriteCache && !isWriteThrough }
 
   var isPresent: Bool { kind != .absent }
 
@@ -98,6 +106,7 @@ struct IDEDrive: DeviceState, Sendable {
     fresh.kind = kind
     fresh.serial = serial
     fresh.model = model
+    fresh.isWriteThrough = isWriteThrough
     fresh.multiple = largestMultiple
     fresh.failures = failures
     fresh.isTrayOpen = isTrayOpen

@@ -54,10 +54,10 @@ extension IDEDrive {
     data.set(57, words: 2, min(current * tracks, UInt64(UInt32.max)))
     data[59] = multiple == 0 ? 0 : 0x0100 | UInt16(multiple)
     data.set(60, words: 2, min(capacity, 0x0FFF_FFFF))
-    data[82] = 0x4029  // NOP, write cache, power management, SMART
+    data[82] = 0x4009 | (isWriteThrough ? 0 : 0x20)  // NOP, write cache, power management, SMART
     data[83] = 0x7400  // FLUSH CACHE, FLUSH CACHE EXT, LBA48
     data[84] = 0x4000
-    data[85] = 0x4008 | (hasWriteCache ? 0x20 : 0) | (hasSMART ? 1 : 0)
+    data[85] = 0x4008 | (cachesWrites ? 0x20 : 0) | (hasSMART ? 1 : 0)
     data[86] = 0x3400
     data[87] = 0x4000
     data.set(100, words: 4, capacity)

@@ -5,63 +5,66 @@ internal import Compression
 public import LinuxSystem
 
 /// An image's bytes in a file or on a block device.
-public struct ImageFile: BlockStorage, ~Copyable {
-  private let file: Descriptor
-  private let isWritable: Bool
+public struct ImageFile: SharedStorage, ~Copyable {
+  public let port: FilePort
   private let canGrow: Bool
   /// Whether the host has taken space back so far.
   private var canPunch = true
   public private(set) var byteCount: UInt64
 
-  /// The largest offset that the kernel's signed file positions have.
-  private static let mostBytes: UInt64 = 1 << 62
+  private var file: Descriptor { port.file }
+  private var isWritable: Bool { port.isWritable }
 
   /// Takes an open file.
   ///
   /// - Parameters:
   ///   - file: A regular file or a block device.
   ///   - isWritable: Whether it was opened for writing, too.
+  ///   - isDirect: Whether it was opened to pass the host's page cache (O_DIRECT).
+  ///   - alignment: How direct transfers are aligned; found out where it is not said.
   /// - Throws: When its kind or length can't be found out.
-  public init(_ file: Descriptor, isWritable: Bool) throws(SystemError) {
+  public init(
+    _ file: Descriptor, isWritable: Bool, isDirect: Bool = false, alignment: Int? = nil
+  ) throws(SystemError) {
     let end = try file.end()
     let kind = try file.kind()
-    self.file = file
-    self.isWritable = isWritable
+    var direct: DirectTransfer?
+    if isDirect {
+      let alignment =
+        if let alignment { alignment } else { try DirectTransfer.alignment(of: file) }
+      direct = DirectTransfer(file, alignment: alignment)
+    }
+    port = FilePort(file: file, isWritable: isWritable, direct: direct)
     byteCount = end
     canGrow = kind == 0o100000  // S_IFREG
   }
 
   /// Takes a file of known length that is only read.
   public init(_ file: Descriptor, byteCount: UInt64) {
-    self.file = file
-    isWritable = false
+    port = FilePort(file: file, isWritable: false, direct: nil)
     canGrow = false
     self.byteCount = byteCount
   }
 
+  /// The bytes of a block, of which the file's length has to be a multiple where it is to stay
+  /// as it is; 1 where the file is used through the host's page cache.
+  public var blockByteCount: Int { port.direct?.alignment ?? 1 }
+
   public mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
     throws(StorageError)
   {
-    guard offset < Self.mostBytes else { throw .pastEnd(offset: offset) }
-    let got: Int
-    do throws(SystemError) { got = try file.read(into: &buffer, at: offset) } catch {
-      throw Self.storageError(error)
-    }
-    for index in got..<buffer.count { buffer[index] = 0 }
+    try port.read(into: &buffer, at: offset)
   }
 
   public mutating func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) {
     try checkWrite(offset, UInt64(bytes.count))
-    do throws(SystemError) { try file.write(bytes, at: offset) } catch {
-      throw Self.storageError(error)
-    }
-    byteCount = max(byteCount, offset + UInt64(bytes.count))
+    try port.write(bytes, at: offset)
+    noteWritten(upTo: offset + UInt64(bytes.count))
   }
 
-  public mutating func flush() throws(StorageError) {
-    guard isWritable else { return }
-    do throws(SystemError) { try file.synchronize() } catch { throw Self.storageError(error) }
-  }
+  public mutating func noteWritten(upTo end: UInt64) { byteCount = max(byteCount, end) }
+
+  public mutating func flush() throws(StorageError) { try port.flush() }
 
   public mutating func zero(at offset: UInt64, count: UInt64) throws(StorageError) {
     try checkWrite(offset, count)
@@ -78,7 +81,7 @@ public struct ImageFile: BlockStorage, ~Copyable {
         try zeroInside(at: offset, count: count)
       }
     } catch {
-      throw Self.storageError(error)
+      throw FilePort.storageError(error)
     }
   }
 
@@ -86,10 +89,10 @@ public struct ImageFile: BlockStorage, ~Copyable {
     try checkWrite(offset, count)
     guard canPunch, offset < byteCount else { return }
     do throws(SystemError) {
-      try file.punchHole(at: offset, count: min(count, byteCount - offset))
+      try port.punchHole(at: offset, count: min(count, byteCount - offset))
     } catch {
       // A file system that has no holes keeps the space.
-      guard error.isUnsupported else { throw Self.storageError(error) }
+      guard error.isUnsupported else { throw FilePort.storageError(error) }
       canPunch = false
     }
   }
@@ -97,9 +100,9 @@ public struct ImageFile: BlockStorage, ~Copyable {
   /// Makes the file longer, with a hole, or shorter.
   public mutating func resize(to count: UInt64) throws(StorageError) {
     guard isWritable else { throw .readOnly }
-    guard canGrow, count < Self.mostBytes else { throw .pastEnd(offset: count) }
+    guard canGrow, count < FilePort.mostBytes else { throw .pastEnd(offset: count) }
     do throws(SystemError) { try file.truncate(to: count) } catch {
-      throw Self.storageError(error)
+      throw FilePort.storageError(error)
     }
     byteCount = count
   }
@@ -107,7 +110,7 @@ public struct ImageFile: BlockStorage, ~Copyable {
   private mutating func zeroInside(at offset: UInt64, count: UInt64) throws(SystemError) {
     if canGrow, canPunch, count >= 4096 {
       do throws(SystemError) {
-        return try file.punchHole(at: offset, count: count)
+        return try port.punchHole(at: offset, count: count)
       } catch {
         guard error.isUnsupported else { throw error }
         canPunch = false
@@ -117,19 +120,16 @@ public struct ImageFile: BlockStorage, ~Copyable {
     var done: UInt64 = 0
     while done < count {
       let piece = Int(min(count - done, 65536))
-      try file.write(zeros.span.extracting(0..<piece), at: offset + done)
+      try port.put(zeros.span.extracting(0..<piece), at: offset + done)
       done += UInt64(piece)
     }
   }
 
   private func checkWrite(_ offset: UInt64, _ count: UInt64) throws(StorageError) {
     guard isWritable else { throw .readOnly }
-    guard offset < Self.mostBytes, count < Self.mostBytes, canGrow || offset + count <= byteCount
+    guard offset < FilePort.mostBytes, count < FilePort.mostBytes,
+      canGrow || offset + count <= byteCount
     else { throw .pastEnd(offset: offset) }
-  }
-
-  private static func storageError(_ error: SystemError) -> StorageError {
-    error.isOutOfSpace ? .noSpace : .failed(code: error.number)
   }
 }
 

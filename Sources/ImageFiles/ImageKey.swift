@@ -6,7 +6,7 @@ public import LinuxSystem
 
 /// The key of encrypted images, as a file holds it: all of its bytes, with a newline at the end
 /// if there is one.
-public struct ImageKey: ~Copyable {
+public struct ImageKey: ~Copyable, Sendable {
   private let password: Secret
 
   /// The longest key in bytes.
@@ -51,6 +51,14 @@ public struct ImageKey: ~Copyable {
     guard filled <= Self.mostBytes else { throw .tooLong }
     password = Secret(buffer.span.extracting(0..<filled))
   }
+
+  /// Makes the LUKS header of a new image that this key is to open.
+  ///
+  /// It asks the host for random bytes, which a sandbox may not allow.
+  ///
+  /// - Returns: The header with the material of its slots.
+  /// - Throws: When the library fails.
+  public func newHeader() throws(BlockImageError) -> [UInt8] { try LUKSHeader.make(password) }
 
   /// Makes the cipher of an encrypted image; `nil` for one that is not encrypted.
   ///

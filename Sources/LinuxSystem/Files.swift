@@ -17,6 +17,8 @@ public struct OpenMode: OptionSet, Sendable {
   public static let noLink = OpenMode(rawValue: O_NOFOLLOW)
   public static let noWait = OpenMode(rawValue: O_NONBLOCK)
   public static let noTerminal = OpenMode(rawValue: O_NOCTTY)
+  /// Transfers pass the host's page cache, in whole blocks.
+  public static let direct = OpenMode(rawValue: 0o40000 /* O_DIRECT */)
   /// Only the file's place: it can neither be read nor written, and may be of any kind.
   public static let placeOnly = OpenMode(rawValue: 0o10000000 /* O_PATH */)
 }

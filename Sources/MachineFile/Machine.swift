@@ -107,12 +107,24 @@ public struct Machine: Hashable, Sendable {
       case stop
     }
 
+    /// What lies between the guest's writes and the host's disk.
+    public enum Cache: String, CaseIterable, Hashable, Sendable {
+      /// The host's page cache; the guest sees a write cache, which it has to flush.
+      case writeback
+      /// The host's page cache, for reads only: a write has ended when it is durable, and the
+      /// guest sees a disk without a write cache.
+      case writethrough
+      /// Nothing of the host's (O_DIRECT); the guest sees a write cache, that of the host's disk.
+      case none
+    }
+
     public var slot: Slot
     /// The path of the image; empty when a CD-ROM drive starts without a disc.
     public var image: String
     public var format: Format
     public var media = Media.disk
     public var isReadOnly = false
+    public var cache = Cache.writeback
     public var backing = Backing.none
     /// The path of the file with the key of an encrypted image.
     public var key: String?

@@ -40,6 +40,10 @@ extension MachineReader {
       reader.report(readOnly, "a cdrom cannot be written", accepted: "true")
     }
     let format = readFormat(table, media)
+    let cache = reader.choice("cache", in: table, "a cache mode", as: Machine.Drive.Cache.self)
+    if let cache, media == .cdrom {
+      reader.report(cache, "a cdrom is never written", accepted: "no cache key")
+    }
     let backing = readBacking(table, format)
     let key = readKey(table, format)
     let readError = reader.choice("rerror", in: table, "a policy", as: ErrorPolicy.self)
@@ -58,6 +62,7 @@ extension MachineReader {
     var drive = Machine.Drive(slot: slot.value, image: image, format: format)
     drive.media = media
     drive.isReadOnly = isReadOnly
+    if let cache { drive.cache = cache.value }
     drive.backing = backing
     drive.key = key
     if let readError { drive.onReadError = readError.value }

@@ -22,7 +22,8 @@ enum Schema {
     Section(
       path: "drive[]",
       keys: [
-        "slot", "image", "format", "media", "readonly", "backing", "key", "rerror", "werror",
+        "slot", "image", "format", "media", "readonly", "cache", "backing", "key", "rerror",
+        "werror",
       ]),
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),

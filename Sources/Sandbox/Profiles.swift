@@ -204,6 +204,8 @@ extension SandboxProfile {
     return profile
   }
 
-  /// Every profile of a machine's processes.
-  public static var all: [SandboxProfile] { [core, softCore, piix, ide, serial, vga, monitor] }
+  /// Every profile: those of a machine's processes, and that of the image tool.
+  public static var all: [SandboxProfile] {
+    [core, softCore, piix, ide, serial, vga, monitor, imageTool]
+  }
 }

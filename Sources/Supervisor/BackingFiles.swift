@@ -9,6 +9,7 @@ public struct BackingFiles: Sendable {
   public static let deepest = 16
 
   private let rule: Machine.Drive.Backing
+  private let access: OpenMode
   /// The image's own folder, as a path.
   private let folderPath: String
   /// The same as a descriptor, opened at the start: the folder may be renamed later.
@@ -24,6 +25,7 @@ public struct BackingFiles: Sendable {
   /// Prepares the rule of one drive.
   public init(_ drive: Machine.Drive) throws(SystemError) {
     rule = drive.backing
+    access = drive.cache == .none ? [.readOnly, .direct] : .readOnly
     folderPath = Self.folder(of: drive.image)
     folder = rule == .sameFolder ? try Files.open(folderPath, [.readOnly, .folder]) : nil
   }
@@ -56,13 +58,18 @@ public struct BackingFiles: Sendable {
         guard let folder, let plain = plainName(name) else { break }
         // One name in a folder that is open already: no way out of it but a link, which is
         // not followed. No waiting for the other end of a pipe.
-        return try Files.open(plain, in: folder, [.readOnly, .noLink, .noWait])
+        return try Files.open(plain, in: folder, [access, .noLink, .noWait])
       case .paths(let paths):
         let wanted = Self.normal(Self.join(folderPath, name))
         guard let path = paths.first(where: { Self.normal($0) == wanted }) else { break }
-        return try Files.open(path, [.readOnly, .noWait])
+        return try Files.open(path, [access, .noWait])
       }
     } catch {
+      if access.contains(.direct), error.isInvalid {
+        throw Refused(
+          "the file system of the backing file \"\(name)\" has no direct I/O (O_DIRECT), which cache = "
+            + "\"none\" needs")
+      }
       throw Refused("\(error)")
     }
     let remedy =

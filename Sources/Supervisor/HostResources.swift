@@ -123,8 +123,15 @@ extension ParsedMachine {
   func openImage(_ drive: Machine.Drive, _ key: String) throws(MachineFileError) -> Descriptor {
     let file: Descriptor
     do throws(SystemError) {
-      file = try Files.open(drive.image, drive.isReadOnly ? .readOnly : .readWrite)
+      let access: OpenMode = drive.isReadOnly ? .readOnly : .readWrite
+      file = try Files.open(drive.image, drive.cache == .none ? [access, .direct] : access)
     } catch {
+      if drive.cache == .none, error.isInvalid {
+        throw self.error(
+          key.replacing(".image", with: ".cache"),
+          "the file system of \"\(drive.image)\" has no direct I/O (O_DIRECT), which \"none\" needs",
+          remedy: "accepted: writeback, writethrough")
+      }
       throw self.error(
         key, "\"\(drive.image)\" cannot be opened: \(SystemError.text(error.number))",
         remedy: "accepted: the path of a \(drive.format.rawValue) image")

@@ -160,11 +160,20 @@ struct ChildSetup {
           slot: place(drive.slot), format: drive.format == .raw ? .raw : .qcow2,
           isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly, hasMedium: image != nil,
           hasKey: key != nil, onReadError: onError(drive.onReadError),
-          onWriteError: onError(drive.onWriteError), serial: "BH0000\(place(drive.slot) + 1)"))
+          onWriteError: onError(drive.onWriteError), cache: cache(drive.cache),
+          serial: "BH0000\(place(drive.slot) + 1)"))
     }
     return ChildSetup(
       settings: IDESettings(common: common(machine), drives: drives).wireBytes,
       descriptors: descriptors)
+  }
+
+  private static func cache(_ cache: Machine.Drive.Cache) -> IDESettings.Drive.Cache {
+    switch cache {
+    case .writeback: .writeback
+    case .writethrough: .writethrough
+    case .none: .none
+    }
   }
 
   private static func onError(

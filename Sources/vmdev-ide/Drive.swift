@@ -9,12 +9,16 @@ import Synchronization
 
 typealias DriveImage = BlockImage<ImageFile, Inflater>
 
-/// A drive's image, used by one worker at a time.
+/// A drive's image, used by several threads at once.
 final class Drive: Sendable {
   /// As in the machine file, such as `ide0.1`.
   let name: String
-  let virtualSize: UInt64
-  private let state: Mutex<DriveState>
+  var virtualSize: UInt64 { image.virtualSize }
+  fileprivate let image: SharedImage<ImageFile, Inflater>
+  /// What goes between the image and the bounce buffer.
+  private let buffers = Mutex<[[UInt8]]>([])
+  /// How many errors went to the log.
+  private let reports = Atomic(0)
 
   /// How a request ended.
   struct Outcome: Sendable {
@@ -27,11 +31,11 @@ final class Drive: Sendable {
 
   /// The most bytes that one request moves.
   static let mostBytes = 512 << 10
+  private static let mostReports = 100
 
   init(name: String, image: consuming sending DriveImage) {
     self.name = name
-    virtualSize = image.virtualSize
-    state = Mutex(DriveState(name: name, image: image))
+    self.image = SharedImage(image, decompressor: Inflater())
   }
 
   /// Does a request; its data is in the bounce buffer from `start` on, or goes there.
@@ -40,39 +44,44 @@ final class Drive: Sendable {
   func run(
     _ request: IDERequest, bounce: Mapping, at start: Int, ignoringReadErrors: Bool
   ) -> Outcome {
-    state.withLock { state in
-      state.failure = nil
-      state.ignoresReadErrors = ignoringReadErrors
-      let result = state.run(request, bounce: bounce, at: start)
-      guard result != .ok, let failure = state.failure else { return Outcome(result: result) }
-      var outcome = Outcome(result: result, reason: "\(name): \(failure.text)")
-      if case .storage(.noSpace) = failure.error { outcome.isFull = true }
-      return outcome
-    }
+    var work = DriveWork(drive: self, ignoresReadErrors: ignoringReadErrors)
+    work.buffer = buffers.withLock { $0.popLast() } ?? []
+    let result = work.run(request, bounce: bounce, at: start)
+    let buffer = work.buffer
+    buffers.withLock { $0.append(buffer) }
+    guard result != .ok, let failure = work.failure else { return Outcome(result: result) }
+    var outcome = Outcome(result: result, reason: "\(name): \(failure.text)")
+    if case .storage(.noSpace) = failure.error { outcome.isFull = true }
+    return outcome
   }
 
   /// Makes everything written durable.
-  func flush() -> IDEResult { state.withLock { $0.flush() } }
+  func flush() -> IDEResult {
+    var work = DriveWork(drive: self, ignoresReadErrors: false)
+    return work.flush()
+  }
+
+  fileprivate func report(_ text: String) {
+    guard reports.add(1, ordering: .relaxed).oldValue < Self.mostReports else { return }
+    Log.line("\(name): \(text)")
+  }
 }
 
-/// The image and what belongs to it.
-private struct DriveState: ~Copyable {
-  let name: String
-  var image: DriveImage
-  /// What goes between the image and the bounce buffer.
-  var buffer = [UInt8](repeating: 0, count: pieceByteCount)
-  /// How many errors went to the log.
-  var reports = 0
-  var ignoresReadErrors = false
+/// One request's way through the image.
+private struct DriveWork {
+  let drive: Drive
+  let ignoresReadErrors: Bool
+  var buffer: [UInt8] = []
   /// The last error.
   var failure: (error: BlockImageError, text: String)?
 
-  static let pieceByteCount = 128 << 10
-  private static let mostReports = 100
+  private var image: SharedImage<ImageFile, Inflater> { drive.image }
 
-  init(name: String, image: consuming DriveImage) {
-    self.name = name
-    self.image = image
+  private static let pieceByteCount = 128 << 10
+
+  init(drive: Drive, ignoresReadErrors: Bool) {
+    self.drive = drive
+    self.ignoresReadErrors = ignoresReadErrors
   }
 
   /// What is done with a run of sectors.
@@ -191,8 +200,6 @@ private struct DriveState: ~Copyable {
 
   private mutating func report(_ error: BlockImageError, _ text: String) {
     failure = (error, text)
-    guard reports < Self.mostReports else { return }
-    reports += 1
-    Log.line("\(name): \(text)")
+    drive.report(text)
   }
 }

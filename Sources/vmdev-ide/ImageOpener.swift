@@ -27,6 +27,8 @@ struct ImageOpener {
   let launcher: Channel
   /// The drive's place in the settings.
   let drive: Int
+  /// Whether the files were opened to pass the host's page cache.
+  let isDirect: Bool
   /// The key of the encrypted images of the chain.
   private let key: DriveKey?
   private var sequence: UInt32 = 0
@@ -42,8 +44,12 @@ struct ImageOpener {
   ///   - launcher: The channel to the launcher.
   ///   - drive: The drive's place in the settings.
   ///   - key: The file with its key, if it has one.
+  ///   - isDirect: Whether its files were opened to pass the host's page cache.
   /// - Throws: When the key can't be read.
-  init(launcher: Channel, drive: Int, key: Descriptor?) throws(OpenError) {
+  init(launcher: Channel, drive: Int, key: Descriptor?, isDirect: Bool = false)
+    throws(OpenError)
+  {
+    self.isDirect = isDirect
     self.launcher = launcher
     self.drive = drive
     self.key = try key.map { (file) throws(OpenError) in try DriveKey(file) }
@@ -55,7 +61,14 @@ struct ImageOpener {
   ) throws(OpenError) -> DriveImage {
     switch format {
     case .raw:
-      return .raw(RawImage(storage: try storage(file, isWritable), writable: isWritable))
+      let storage = try storage(file, isWritable)
+      let block = storage.blockByteCount
+      guard !isWritable || storage.byteCount % UInt64(block) == 0 else {
+        throw OpenError(
+          "its length of \(storage.byteCount) bytes is no multiple of the host disk's blocks of \(block) "
+            + "bytes, which cache = \"none\" needs of a raw image that is written")
+      }
+      return .raw(RawImage(storage: storage, writable: isWritable))
     case .qcow2:
       let header = try header(of: file)
       let backing = try backing(header, depth: depth)
@@ -78,7 +91,7 @@ struct ImageOpener {
 
   private func storage(_ file: Descriptor, _ isWritable: Bool) throws(OpenError) -> ImageFile {
     do throws(SystemError) {
-      return try ImageFile(file, isWritable: isWritable)
+      return try ImageFile(file, isWritable: isWritable, isDirect: isDirect)
     } catch {
       throw OpenError("\(error)")
     }

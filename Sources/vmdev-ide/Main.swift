@@ -66,7 +66,8 @@ struct Main {
         do throws(OpenError) {
           let image = images.removeFirst()
           var opener = try ImageOpener(
-            launcher: launcher, drive: index, key: drive.hasKey ? images.removeFirst() : nil)
+            launcher: launcher, drive: index, key: drive.hasKey ? images.removeFirst() : nil,
+            isDirect: drive.cache == .none)
           opened = Drive(
             name: name,
             image: try opener.open(
@@ -81,7 +82,8 @@ struct Main {
           ? .cdrom(sectorCount: opened.map { $0.virtualSize / 2048 })
           : .disk(sectorCount: (opened?.virtualSize ?? 0) / 512),
         channel: slot / 2, drive: slot % 2, serial: drive.serial,
-        model: drive.isCDROM ? "BULKHEAD CD-ROM" : "BULKHEAD HARDDISK")
+        model: drive.isCDROM ? "BULKHEAD CD-ROM" : "BULKHEAD HARDDISK",
+        isWriteThrough: drive.cache == .writethrough)
     }
     return (controller, drives)
   }

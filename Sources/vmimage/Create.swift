@@ -13,6 +13,9 @@ struct Create: ImageCommand {
   @Option(name: [.short, .long], help: "The backing file.") var backing: String?
   @Option(name: [.customShort("F"), .long], help: "The backing file's format.")
   var backingFormat: Format?
+  @Flag(
+    help: "Encrypt the image (LUKS, AES-256) with the key of --key-file or --key-fd; qcow2 only.")
+  var encrypt = false
   @Argument(help: "The image.") var image: String
   @Argument(help: "The size of the disk; with a backing file its size, unless given.")
   var size: ByteSize?
@@ -23,6 +26,14 @@ struct Create: ImageCommand {
     if let backing { all.set("backing_file", backing) }
     if let backingFormat { all.set("backing_fmt", backingFormat.rawValue) }
     return all
+  }
+
+  var encrypts: Bool { encrypt }
+
+  func validate() throws {
+    guard encrypt else { return }
+    guard format == .qcow2 else { throw ValidationError("only a qcow2 image can be encrypted") }
+    guard common.hasKey else { throw ValidationError("--encrypt needs --key-file or --key-fd") }
   }
 
   var operands: [Operand] {
@@ -62,7 +73,11 @@ struct Create: ImageCommand {
       }
       return 0
     }
-    let creation = try all.creation(size: bytes)
+    var creation = try all.creation(size: bytes)
+    creation.encryptionHeader = worker.newEncryption
+    guard !encrypt || all.preallocation == .off else {
+      throw ToolError("an encrypted image can't be preallocated: what is there reads as noise")
+    }
     let how = all.preallocation ?? .off
     guard how == .off || creation.backingFileName == nil else {
       throw ToolError("an image over a backing file can't be preallocated")

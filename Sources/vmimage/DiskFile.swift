@@ -5,21 +5,29 @@ import ImageFiles
 import LinuxSystem
 
 /// An image's bytes in a file or on a block device, with its holes.
-struct DiskFile: SparseStorage, ~Copyable {
+struct DiskFile: SparseStorage, SharedStorage, ~Copyable {
   private var file: ImageFile
   let descriptor: Descriptor
   /// What the kernel said last: a part of the file that is alike.
   private var known: (isHole: Bool, range: Range<UInt64>) = (false, 0..<0)
   private var knowsHoles = true
 
-  init(_ descriptor: Descriptor, isWritable: Bool) throws(ToolError) {
+  init(_ descriptor: Descriptor, isWritable: Bool, isDirect: Bool = false) throws(ToolError) {
     self.descriptor = descriptor
-    do throws(SystemError) { file = try ImageFile(descriptor, isWritable: isWritable) } catch {
+    do throws(SystemError) {
+      file = try ImageFile(descriptor, isWritable: isWritable, isDirect: isDirect)
+    } catch {
       throw ToolError("\(error)")
     }
   }
 
   var byteCount: UInt64 { file.byteCount }
+  var port: FilePort { file.port }
+
+  mutating func noteWritten(upTo end: UInt64) {
+    known.range = 0..<0
+    file.noteWritten(upTo: end)
+  }
 
   mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
     throws(StorageError)

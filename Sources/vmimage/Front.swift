@@ -40,6 +40,8 @@ struct Front {
   private let options: CommonOptions
   /// Whether the worker may write to the backing file of the first file.
   private let writesBacking: Bool
+  /// Whether files are used past the host's page cache.
+  private let isDirect: Bool
   private var files: [Opened] = []
   /// The key of encrypted images, which the worker alone reads.
   private var key: Descriptor?
@@ -52,7 +54,8 @@ struct Front {
   /// The most files that one command opens.
   private static let mostFiles = 140
 
-  init(_ options: CommonOptions, writesBacking: Bool) {
+  init(_ options: CommonOptions, writesBacking: Bool, isDirect: Bool = false) {
+    self.isDirect = isDirect
     self.options = options
     self.writesBacking = writesBacking
   }
@@ -130,8 +133,11 @@ struct Front {
     let access: OpenMode = isWritable ? .readWrite : .readOnly
     let file: Descriptor
     do throws(SystemError) {
-      file = try Files.open(path, [access, .noWait, .noTerminal])
+      file = try Files.open(path, [access, .noWait, .noTerminal, isDirect ? .direct : []])
     } catch {
+      if isDirect, error.isInvalid {
+        throw ToolError("\(path): its file system has no direct I/O (O_DIRECT)")
+      }
       throw ToolError("could not open \"\(path)\": \(SystemError.text(error.number))")
     }
     guard file.isRegularFile || file.isBlockDevice else {

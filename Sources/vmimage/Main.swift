@@ -19,7 +19,7 @@ struct VMImage: ParsableCommand {
     version: "bulkhead 0.1.0",
     subcommands: [
       Create.self, Info.self, Check.self, Convert.self, Compare.self, Map.self, Snapshot.self,
-      Resize.self, Commit.self, Rebase.self,
+      Resize.self, Commit.self, Rebase.self, Bench.self,
     ])
 }
 
@@ -56,6 +56,12 @@ protocol ImageCommand: ParsableCommand {
   var common: CommonOptions { get }
   var operands: [Operand] { get }
   var writesBacking: Bool { get }
+  /// Whether a new image is to be encrypted.
+  var encrypts: Bool { get }
+  /// How many threads the work is to be shared by.
+  var threadCount: Int { get }
+  /// Whether files are to be used past the host's page cache.
+  var isDirect: Bool { get }
   /// The exit code of a failure.
   var failureCode: Int32 { get }
   /// Does the work in the sandbox; returns the exit code.
@@ -64,15 +70,19 @@ protocol ImageCommand: ParsableCommand {
 
 extension ImageCommand {
   var writesBacking: Bool { false }
+  var encrypts: Bool { false }
+  var threadCount: Int { 0 }
+  var isDirect: Bool { false }
   var failureCode: Int32 { 1 }
 
   func run() {
     guard Worker.isRunning else {
-      var front = Front(common, writesBacking: writesBacking)
+      var front = Front(common, writesBacking: writesBacking, isDirect: isDirect)
       ThisProcess.exit(front.run(operands, failureCode: failureCode))
     }
     do throws(ToolError) {
-      let worker = try Worker(operands, common)
+      let worker = try Worker(
+        operands, common, encrypts: encrypts, threads: threadCount, isDirect: isDirect)
       ThisProcess.exit(try work(worker))
     } catch {
       Worker.complain(error.description)

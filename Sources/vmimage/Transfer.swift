@@ -4,10 +4,14 @@ import BlockImage
 import Compression
 import LinuxSystem
 
-/// Where a conversion writes to: a raw image, or a new one of qcow2.
+/// Where a conversion writes to: a raw image, a new one of qcow2, or one that is there.
 struct Sink: ~Copyable {
   var raw: DiskFile?
   var writer: QCOW2Writer<DiskFile>?
+  var existing: ToolImage?
+  /// What shows through where a new image has nothing.
+  var base: ToolImage?
+  let hasBase: Bool
   /// The bytes that are kept or left out together.
   let unit: Int
   /// Whether what is not written reads as zero.
@@ -21,13 +25,37 @@ struct Sink: ~Copyable {
   init(raw: consuming DiskFile, isNew: Bool) {
     self.raw = .some(consume raw)
     writer = nil
+    existing = nil
+    base = nil
+    hasBase = false
     unit = Self.rawUnit
     self.isNew = isNew
     isCompressed = false
     compression = .deflate
   }
 
-  init(_ writer: consuming QCOW2Writer<DiskFile>, isCompressed: Bool) {
+  /// Takes an image that may hold anything.
+  init(existing: consuming ToolImage) {
+    unit = Int(max(existing.info.clusterSize, UInt64(Self.rawUnit)))
+    self.existing = .some(consume existing)
+    raw = nil
+    writer = nil
+    base = nil
+    hasBase = false
+    isNew = false
+    isCompressed = false
+    compression = .deflate
+  }
+
+  init(
+    _ writer: consuming QCOW2Writer<DiskFile>, isCompressed: Bool, base: consuming ToolImage?
+  ) {
+    switch base {
+    case .some: hasBase = true
+    case .none: hasBase = false
+    }
+    self.base = base
+    existing = nil
     unit = Int(writer.creation.clusterSize)
     compression = writer.creation.compression
     raw = nil
@@ -43,10 +71,40 @@ struct Sink: ~Copyable {
   }
 
   mutating func zero(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    if hasBase { return try zeroOverBase(at: offset, count: count) }
     guard !isNew else { return }
+    try existing?.zero(at: offset, count: count)
     do throws(StorageError) { try raw?.zero(at: offset, count: count) } catch {
       throw .storage(error)
     }
+  }
+
+  private mutating func zeroOverBase(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    guard let version = writer?.creation.version, version == 2 else {
+      try writer?.appendZeros(at: offset, count: count)
+      return
+    }
+    let zeros = [UInt8](repeating: 0, count: unit)
+    var done: UInt64 = 0
+    while done < count {
+      let piece = Int(min(count - done, UInt64(unit)))
+      try writer?.append(zeros.span.extracting(0..<piece), at: offset + done)
+      done += UInt64(piece)
+    }
+  }
+
+  /// Reads what shows through; behind its end there are zeros.
+  mutating func readBase(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(BlockImageError)
+  {
+    let size = base?.virtualSize ?? 0
+    let count = Int(min(UInt64(buffer.count), size > offset ? size - offset : 0))
+    do {
+      var inside = buffer._mutatingExtracting(0..<count)
+      try base?.read(into: &inside, at: offset)
+    }
+    var outside = buffer._mutatingExtracting(count..<buffer.count)
+    outside.update(repeating: 0)
   }
 
   mutating func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) {
@@ -54,6 +112,7 @@ struct Sink: ~Copyable {
       throw .storage(error)
     }
     try writer?.append(bytes, at: offset)
+    try existing?.write(bytes, at: offset)
   }
 
   mutating func writeCompressed(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) {
@@ -70,6 +129,7 @@ struct Sink: ~Copyable {
     } catch {
       throw .storage(error)
     }
+    try existing?.flush()
     if let writer = writer.take() { _ = try writer.finish() }
   }
 }
@@ -81,6 +141,8 @@ struct Transfer {
 
   private var buffer = [UInt8](repeating: 0, count: pieceSize)
   private var packed: [UInt8] = []
+  /// What the base has in the place of the buffer.
+  private var below: [UInt8] = []
   private let hasProgress: Bool
   private var shown = -1
 
@@ -96,7 +158,7 @@ struct Transfer {
       show(position, end)
       let limit = min(UInt64(Self.pieceSize), end - position)
       let extent = try source.extent(at: position, limit: end - position)
-      if extent.isZero {
+      if extent.isZero, !sink.hasBase {
         // Whole pieces of a hole are passed over at once.
         let whole =
           extent.count >= end - position
@@ -108,6 +170,12 @@ struct Transfer {
         }
       }
       try readPiece(&source, extent, position, limit)
+      if sink.hasBase {
+        if below.isEmpty { below = [UInt8](repeating: 0, count: Self.pieceSize) }
+        var span = below.mutableSpan
+        var part = span._mutatingExtracting(0..<Int(limit))
+        try sink.readBase(into: &part, at: position)
+      }
       try write(to: &sink, at: position, count: Int(limit))
       position += limit
     }
@@ -142,17 +210,19 @@ struct Transfer {
     let unit = sink.unit
     var start = 0
     while start < count {
-      let isZero = Bytes.areZero(buffer.span.extracting(start..<min(start + unit, count)))
+      let kind = kind(start..<min(start + unit, count), hasBase: sink.hasBase)
       var end = min(start + unit, count)
-      if !sink.isCompressed || isZero {
+      if !sink.isCompressed || kind != .data {
         while end < count,
-          Bytes.areZero(buffer.span.extracting(end..<min(end + unit, count))) == isZero
+          self.kind(end..<min(end + unit, count), hasBase: sink.hasBase) == kind
         {
           end = min(end + unit, count)
         }
       }
       let place = position + UInt64(start)
-      if isZero {
+      if kind == .same {
+        // It shows through.
+      } else if kind == .zero {
         try sink.zero(at: place, count: UInt64(end - start))
       } else if sink.isCompressed {
         try writeCompressed(to: &sink, start..<end, unit, at: place)
@@ -161,6 +231,19 @@ struct Transfer {
       }
       start = end
     }
+  }
+
+  private enum Kind {
+    /// As in the base.
+    case same
+    case zero
+    case data
+  }
+
+  private func kind(_ range: Range<Int>, hasBase: Bool) -> Kind {
+    let part = buffer.span.extracting(range)
+    if hasBase, Bytes.areEqual(part, below.span.extracting(range)) { return .same }
+    return Bytes.areZero(part) ? .zero : .data
   }
 
   private mutating func writeCompressed(

@@ -12,7 +12,7 @@ enum Format: String, Sendable, CaseIterable {
 }
 
 /// A file that the worker holds.
-struct HeldFile {
+struct HeldFile: Sendable {
   var descriptor: Descriptor
   /// Its number with the front.
   var number: UInt8
@@ -20,7 +20,7 @@ struct HeldFile {
 }
 
 /// The key of encrypted images, read to its end; it is overwritten when the worker ends.
-final class WorkerKey {
+final class WorkerKey: Sendable {
   let value: ImageKey
 
   init(_ file: Descriptor) throws(ToolError) {
@@ -29,7 +29,7 @@ final class WorkerKey {
 }
 
 /// The part of the tool that reads images, in its sandbox.
-struct Worker {
+struct Worker: Sendable {
   static let mark = "vmimage-worker"
   /// The descriptor of the first file of the command line.
   static let firstFile: Int32 = 4
@@ -37,6 +37,11 @@ struct Worker {
   private let socket: PacketSocket
   private let files: [HeldFile]
   private let key: WorkerKey?
+  private let isDirect: Bool
+  /// The threads that share the work, if there are any.
+  let team: Team?
+  /// The LUKS header of the image that is made, if it is to be encrypted.
+  let newEncryption: [UInt8]?
   private static let output = Descriptor(owning: 1)
   private static let errors = Descriptor(owning: 2)
   /// The most images in a chain, as QEMU's lists of them have it by far.
@@ -47,7 +52,11 @@ struct Worker {
   /// Enters the sandbox.
   ///
   /// From here on files come only from the front.
-  init(_ operands: [Operand], _ options: CommonOptions) throws(ToolError) {
+  init(
+    _ operands: [Operand], _ options: CommonOptions, encrypts: Bool = false, threads: Int = 0,
+    isDirect: Bool = false
+  ) throws(ToolError) {
+    self.isDirect = isDirect
     socket = PacketSocket(Descriptor(owning: 3))
     files = operands.enumerated().map { index, operand in
       HeldFile(
@@ -58,11 +67,20 @@ struct Worker {
     key =
       options.hasKey
       ? try WorkerKey(Descriptor(owning: Self.firstFile + Int32(operands.count))) : nil
-    do throws(SandboxError) {
-      _ = try Sandbox.enter(.imageTool, options.isolation)
+    // So is what is random; the sandbox has no call for it.
+    do throws(BlockImageError) {
+      newEncryption = encrypts ? try key?.value.newHeader() : nil
     } catch {
       throw ToolError("\(error)")
     }
+    let sandbox: Sandbox
+    do throws(SandboxError) { sandbox = try Sandbox.enclose(.imageTool, options.isolation) } catch {
+      throw ToolError("\(error)")
+    }
+    do throws(SystemError) { team = threads > 0 ? try Team(threads) : nil } catch {
+      throw ToolError("\(error)")
+    }
+    do throws(SandboxError) { _ = try sandbox.seal() } catch { throw ToolError("\(error)") }
   }
 
   // MARK: Output
@@ -111,17 +129,17 @@ struct Worker {
   }
 
   func storage(_ file: HeldFile, isWritable: Bool) throws(ToolError) -> DiskFile {
-    try DiskFile(file.descriptor, isWritable: isWritable)
+    try DiskFile(file.descriptor, isWritable: isWritable, isDirect: isDirect)
   }
 
   /// The format of a file: what was said, or what its first bytes say.
   func format(_ file: HeldFile, _ said: Format?) throws(ToolError) -> Format {
     if let said { return said }
-    do throws(SystemError) {
-      return try file.descriptor.read(4, at: 0) == [0x51, 0x46, 0x49, 0xFB] ? .qcow2 : .raw
-    } catch {
-      throw ToolError("\(file.path): \(error)")
-    }
+    var storage = try storage(file, isWritable: false)
+    var magic = [UInt8](repeating: 0, count: 4)
+    var span = magic.mutableSpan
+    try attempt(file) { () throws(StorageError) in try storage.read(into: &span, at: 0) }
+    return magic == [0x51, 0x46, 0x49, 0xFB] ? .qcow2 : .raw
   }
 
   func header(_ file: HeldFile) throws(ToolError) -> QCOW2Header {

@@ -14,7 +14,7 @@ struct QCOW2KillTests {
     "cluster_size=512,refcount_bits=1", "cluster_size=4096", "cluster_size=65536",
     "cluster_size=16k,extended_l2=on", "backing=below,cluster_size=4096",
     "cluster_size=4096,compat=0.10", "cluster_size=1024,refcount_bits=64",
-    "cluster_size=65536,lazy_refcounts=on",
+    "cluster_size=65536,lazy_refcounts=on", "encrypted,cluster_size=4096",
   ]
 
   @Test("SIGKILL at any moment loses nothing that was flushed, and leaves at worst leaks")
@@ -40,11 +40,21 @@ struct QCOW2KillTests {
     let note = "\(geometry) \(back ? "back" : "through") seed \(seed)"
     let bench = try Workbench()
     let sectors = 4096
-    let (start, below) = try QCOW2RandomWorkTests.make(geometry, bench, sectors: sectors)
-    if seed % 3 == 0, !geometry.contains("refcount_bits=1") {
+    let isEncrypted = geometry.hasPrefix("encrypted,")
+    var start = Twin(bytes: [UInt8](repeating: 0, count: sectors * 512))
+    var below = 0
+    if isEncrypted {
+      try bench.createEncrypted(String(geometry.dropFirst(10)), size: sectors * 512)
+    } else {
+      (start, below) = try QCOW2RandomWorkTests.make(geometry, bench, sectors: sectors)
+    }
+    if !isEncrypted, seed % 3 == 0, !geometry.contains("refcount_bits=1") {
       try bench.run("qemu-img", ["snapshot", "-c", "s", "i"])
     }
-    let count = try runAndKill(bench, seed, back: back, below > 0, micros)
+    let count = try runAndKill(
+      bench, seed, back: back,
+      [below > 0 ? bench.path("below") : ""]
+        + (isEncrypted ? [bench.path("key")] : []), micros)
     let clusterSize = geometry.contains("65536") ? 65536 : try clusterSize(bench)
 
     // What is there for sure, and where one of several things may be.
@@ -65,15 +75,23 @@ struct QCOW2KillTests {
         doubtful = []
       }
     }
-    let check = try bench.run("qemu-img", ["check", "-f", "qcow2", "i"])
+    let check = try bench.run(
+      "qemu-img",
+      ["check"]
+        + (isEncrypted
+          ? Workbench.secret + ["--image-opts", Workbench.encrypted] : ["-f", "qcow2", "i"]))
     #expect(check.code == 0 || check.code == 3, "\(note): \(check.output)")
-    var image = try openFile(bench.path("i"))
+    var image = try openFile(bench.path("i"), key: isEncrypted ? "key" : nil)
     let seen = try image.contents()
     let wrong = firstDifference(seen, sure.bytes, except: doubtful)
     #expect(wrong == nil, "\(note): sector \(wrong ?? 0) of work \(count.count)")
     try image.rebuildRefcounts()
     try image.close()
-    try bench.judge("i", Twin(bytes: seen), note)
+    if isEncrypted {
+      try bench.judgeEncrypted(Twin(bytes: seen), note)
+    } else {
+      try bench.judge("i", Twin(bytes: seen), note)
+    }
     return count.count
   }
 
@@ -83,14 +101,14 @@ struct QCOW2KillTests {
 
   /// Returns what the writer said before it was killed, a byte for each piece of work.
   private func runAndKill(
-    _ bench: Workbench, _ seed: UInt64, back: Bool, _ hasBacking: Bool, _ micros: Int
+    _ bench: Workbench, _ seed: UInt64, back: Bool, _ files: [String], _ micros: Int
   ) throws -> [UInt8] {
     let process = Process()
     process.executableURL = URL(filePath: Self.writer)
-    process.arguments = [
-      "write", bench.path("i"), "\(seed)", back ? "back" : "through", seed % 4 == 1 ? "1" : "0",
-      hasBacking ? bench.path("below") : "",
-    ]
+    process.arguments =
+      [
+        "write", bench.path("i"), "\(seed)", back ? "back" : "through", seed % 4 == 1 ? "1" : "0",
+      ] + files
     let pipe = Pipe()
     process.standardOutput = pipe
     process.standardInput = FileHandle.nullDevice
@@ -160,6 +178,13 @@ enum FuzzSeeds {
       try bench.store(try bench.create(words, size: "256k", commands: commands), "s\(index)")
       names.append("s\(index)")
     }
+    // Of AES-128 the header is the shorter one.
+    try bench.createEncrypted("cluster_size=4096,encrypt.cipher-alg=aes-128", size: 256 << 10)
+    try bench.succeed(
+      "qemu-io",
+      Workbench.secret + ["--image-opts", Workbench.encrypted]
+        + commands.flatMap { ["-c", $0] })
+    try bench.store(try bench.load("i"), "locked")
     try bench.store(try bench.load("s3"), "snap")
     try bench.run("qemu-img", ["snapshot", "-c", "one", "snap"])
     try bench.run("qemu-io", ["-f", "qcow2", "-c", "write -P 9 0 12k", "snap"])
@@ -183,6 +208,6 @@ enum FuzzSeeds {
         "raw", "overlay",
       ])
     try bench.run("qemu-io", ["-f", "qcow2", "-c", "write -P 9 3k 2k", "overlay"])
-    return names + ["snap", "bitmap", "zlib", "zstd", "overlay"]
+    return names + ["snap", "bitmap", "zlib", "zstd", "overlay", "locked"]
   }
 }

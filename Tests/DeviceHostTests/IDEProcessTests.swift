@@ -54,8 +54,8 @@ struct IDEProcessTests {
     }
 
     /// Checks the image's tables and compares what the disk holds with ``content``.
-    func check() throws {
-      let top = folder + "/top.qcow2"
+    func check(_ name: String = "top.qcow2") throws {
+      let top = folder + "/" + name
       let check = try Images.run("/usr/bin/qemu-img", ["check", "-q", top])
       // 3: clusters are leaked, which a killed process may do.
       #expect(check.status == .exited(code: 0) || check.status == .exited(code: 3))
@@ -225,6 +225,123 @@ struct IDEProcessTests {
     #expect(try ide.readWords(0, 256) == text)
     #expect(try ide.quit() == .exited(code: 0))
     #expect(try images.readEncrypted(sector: 77) == text)
+  }
+
+  /// How an image is made of the pattern.
+  private static let kinds: [(name: String, commands: [[String]])] = [
+    ("extended L2", [["convert", "-O", "qcow2", "-o", "extended_l2=on"]]),
+    ("zstd", [["convert", "-c", "-O", "qcow2", "-o", "compression_type=zstd"]]),
+    ("zlib", [["convert", "-c", "-O", "qcow2"]]),
+    ("internal snapshots", [["convert", "-O", "qcow2"], ["snapshot", "-c", "one"]]),
+  ]
+
+  @Test(
+    "reads and writes every kind of qcow2 image, also past the host's page cache",
+    arguments: 0..<kinds.count, [IDESettings.Drive.Cache.writeback, .none])
+  func everyKind(number: Int, cache: IDESettings.Drive.Cache) throws {
+    let images = try Images()
+    let image = images.folder + "/kind.qcow2"
+    for command in Self.kinds[number].commands {
+      let files = command[0] == "convert" ? [images.folder + "/base.raw", image] : [image]
+      let made = try Images.run("/usr/bin/qemu-img", command + files)
+      try #require(made.status == .exited(code: 0))
+    }
+    var drive = Self.disk
+    drive.cache = cache
+    let ide = try IDEMachine()
+    // O_RDWR, O_DIRECT
+    try ide.start(
+      drives: [drive], images: [try images.open("kind.qcow2", cache == .none ? 0o40002 : 2)])
+    for round in 0..<6 {
+      let sector = 100 + round * 1999
+      ide.memory = [UInt8](repeating: 0, count: 200 * 512)
+      try ide.command(0xC8, sector: sector, count: 200)
+      try ide.startBusMaster(toMemory: true)
+      _ = try ide.answer()
+      #expect(try ide.finishDMA() & 0x29 == 0)
+      let isRead = ide.memory == Array(images.content[sector * 512..<(sector + 200) * 512])
+      #expect(isRead)
+      ide.memory = (0..<99 * 512).map { UInt8(truncatingIfNeeded: $0 &* (round + 3) >> 3) }
+      try ide.command(0xCA, sector: sector + 37, count: 99)
+      try ide.startBusMaster(toMemory: false)
+      _ = try ide.answer()
+      #expect(try ide.finishDMA() & 0x29 == 0)
+      images.set(ide.memory, sector: sector + 37)
+    }
+    #expect(try ide.quit() == .exited(code: 0))
+    try images.check("kind.qcow2")
+    guard Self.kinds[number].name == "internal snapshots" else { return }
+    let old = try Images.run(
+      "/usr/bin/qemu-img",
+      ["convert", "-l", "one", "-O", "raw", image, images.folder + "/old.raw"])
+    #expect(old.status == .exited(code: 0))
+    let isKept =
+      try images.open("old.raw", 0).read(Self.byteCount, at: 0)
+      == images.open("base.raw", 0).read(Self.byteCount, at: 0)
+    #expect(isKept)
+  }
+
+  @Test("a write-through drive says so, and refuses to turn a write cache on")
+  func writeThrough() throws {
+    let images = try Images()
+    var drive = Self.disk
+    drive.cache = .writethrough
+    let ide = try IDEMachine()
+    try ide.start(
+      drives: [drive], images: [try images.open("top.qcow2", 2)],
+      files: ["base.raw": try images.open("base.raw", 0)])
+    try ide.command(0xEC, sector: 0, count: 0)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    let identity = try ide.readWords(0, 256)
+    #expect(identity[164] & 0x20 == 0)
+    #expect(identity[170] & 0x20 == 0)
+    try ide.write(0x02, 0, 1)
+    try ide.write(0xEF, 0, 7)
+    #expect(try ide.waitWhileBusy() & 0x01 == 0x01)
+    #expect(try ide.quit() == .exited(code: 0))
+  }
+
+  @Test("an image with an external data file is refused with what to do")
+  func dataFile() throws {
+    let images = try Images()
+    let made = try Images.run(
+      "/usr/bin/qemu-img",
+      [
+        "create", "-q", "-f", "qcow2", "-o", "data_file=\(images.folder)/data",
+        images.folder + "/outer.qcow2", "8M",
+      ])
+    try #require(made.status == .exited(code: 0))
+    let log = try images.open("log", 0o102)
+    #expect(throws: TestFailure(reason: "\(ChildProcess.Status.exited(code: 1))")) {
+      try IDEMachine().start(
+        drives: [Self.disk], images: [try images.open("outer.qcow2", 2)], log: log)
+    }
+    let text = String(decoding: try log.read(4096, at: 0), as: UTF8.self)
+    #expect(text.contains("external file"))
+    #expect(text.contains("vmimage convert"))
+  }
+
+  @Test("the key is gone from the process when it serves, and the process is locked down")
+  func keyIsGone() throws {
+    let images = try Images()
+    try images.makeEncrypted()
+    var drive = Self.disk
+    drive.hasKey = true
+    let ide = try IDEMachine()
+    try ide.start(
+      drives: [drive], images: [try images.open("secret.qcow2", 2), try images.open("key", 0)])
+
+    let process = "/proc/\(try #require(ide.process?.pid))"
+    let open = try Images.run("/usr/bin/ls", ["-l", process + "/fd"])
+    let links = String(decoding: open.output, as: UTF8.self)
+    #expect(links.contains("/secret.qcow2"))
+    #expect(!links.contains(images.folder + "/key"))
+    let status = try Images.run(
+      "/usr/bin/grep", ["-E", "^(CapEff|NoNewPrivs|Seccomp):", process + "/status"])
+    let lines = String(decoding: status.output, as: UTF8.self).split(separator: "\n")
+    #expect(
+      lines.map { $0.split(separator: "\t").last } == ["0000000000000000", "1", "2"])
+    #expect(try ide.quit() == .exited(code: 0))
   }
 
   @Test("ends with the drive and the reason when the key is wrong or missing")

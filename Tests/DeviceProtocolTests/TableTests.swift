@@ -43,6 +43,7 @@ import Testing
       "CoreSettings.OnFault": Self.cases(CoreSettings.OnFault.self),
       "IDESettings.Drive.Format": Self.cases(IDESettings.Drive.Format.self),
       "IDESettings.Drive.ErrorPolicy": Self.cases(IDESettings.Drive.ErrorPolicy.self),
+      "IDESettings.Drive.Cache": Self.cases(IDESettings.Drive.Cache.self),
       "MediumRequest.Action": Self.cases(MediumRequest.Action.self),
       "SerialSettings.Backend": Self.cases(SerialSettings.Backend.self),
       "FaultMessage.Kind": Self.cases(FaultMessage.Kind.self),

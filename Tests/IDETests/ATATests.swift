@@ -289,6 +289,25 @@ struct ATATests {
       bench.ide.request(channel: 0)?.kind == .write(sector: 5, count: 1, durable: true))
   }
 
+  @Test("a write-through disk has no write cache, and every write is durable")
+  func writeThrough() {
+    var bench = Bench()
+    bench.ide.attach(
+      .disk(sectorCount: 4096), channel: 0, drive: 0, serial: "BH0001", model: "BULKHEAD DISK",
+      isWriteThrough: true)
+    bench.command(0xEC)
+    let identity = bench.dataIn(512)
+    for word in [82, 85] { #expect(identity[word * 2] & 0x20 == 0) }
+    #expect(identity[83 * 2 + 1] & 0x30 == 0x30)  // FLUSH CACHE is there all the same
+    bench.command(0xEF, features: 0x02)
+    #expect(bench.status().contains(.error))
+    bench.command(0x30, lba: 5, count: 1)
+    bench.dataOut([UInt8](repeating: 0, count: 512))
+
+    #expect(
+      bench.ide.request(channel: 0)?.kind == .write(sector: 5, count: 1, durable: true))
+  }
+
   @Test(
     "SET FEATURES takes the modes the drive has and aborts on others",
     arguments: [(0x03, 0x22, true), (0x03, 0x45, true), (0x03, 0x46, false), (0x99, 0, false)])

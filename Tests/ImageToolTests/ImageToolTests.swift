@@ -32,6 +32,99 @@ import Testing
     }
   }
 
+  @Test(
+    "a new encrypted image is one for qemu-img, and what either writes the other reads",
+    arguments: ["cluster_size=64k", "compat=0.10", "cluster_size=512", "data_file=ext.raw"])
+  func createEncrypted(kind: String) throws {
+    let scratch = try Scratch()
+    try scratch.makeSource()
+    try Data("bulkhead".utf8).write(to: URL(fileURLWithPath: "\(scratch.path)/key"))
+    try Data("bulkhaed".utf8).write(to: URL(fileURLWithPath: "\(scratch.path)/wrong"))
+    try scratch.vmimage([
+      "create", "-f", "qcow2", "--encrypt", "--key-file", "key", "-o", kind, "a.qcow2", "12000256",
+    ])
+    let secret = ["--object", "secret,id=s,file=key"]
+    let image = "driver=qcow2,encrypt.key-secret=s,file.driver=file,file.filename=a.qcow2"
+    try scratch.qemu("qemu-img", ["check"] + secret + ["--image-opts", image])
+    let text = try scratch.qemu("qemu-img", ["info", "a.qcow2"])
+    for words in ["encrypted: yes", "cipher alg: aes-256", "cipher mode: xts", "hash alg: sha256"] {
+      #expect(text.contains(words), "\(text)")
+    }
+
+    try scratch.vmimage([
+      "convert", "-n", "-O", "qcow2", "--key-file", "key", "source.raw", "a.qcow2",
+    ])
+    try scratch.qemu(
+      "qemu-img",
+      ["compare"] + secret + ["--image-opts", "driver=raw,file.filename=source.raw", image])
+    try scratch.qemu(
+      "qemu-io", secret + ["--image-opts", image, "-c", "read 0 64k", "-c", "write -P 77 2M 1M"])
+    try scratch.io("source.raw", ["write -P 77 2M 1M"])
+    try scratch.vmimage(["compare", "--key-file", "key", "a.qcow2", "source.raw"])
+    try scratch.qemu("qemu-img", ["check"] + secret + ["--image-opts", image])
+    try scratch.vmimage(["compare", "--key-file", "wrong", "a.qcow2", "source.raw"], code: 2)
+    try scratch.vmimage(["create", "-f", "qcow2", "--encrypt", "b.qcow2", "1M"], code: 64)
+    try scratch.vmimage(
+      ["create", "-f", "raw", "--encrypt", "--key-file", "key", "b.raw", "1M"], code: 64)
+  }
+
+  @Test(
+    "converted over a backing file, an image has what differs and nothing else",
+    arguments: ["cluster_size=64k", "compat=0.10", "cluster_size=4k", "extended_l2=on"])
+  func convertOverBacking(kind: String) throws {
+    let scratch = try Scratch()
+    try scratch.makeSource("base.raw")
+    try scratch.makeSource("source.raw")
+    // Changed, and zero where the base has data.
+    try scratch.io("source.raw", ["write -P 77 2M 100k", "write -P 0 0 300k"])
+    try scratch.vmimage([
+      "convert", "-O", "qcow2", "-o", kind, "-B", "base.raw", "-F", "raw", "source.raw",
+      "top.qcow2",
+    ])
+    try scratch.expectSound("top.qcow2", like: "source.raw")
+    #expect(try scratch.bytes("top.qcow2").count < 2 << 20)
+    #expect(try scratch.vmimage(["info", "top.qcow2"]).contains("backing file: base.raw"))
+    try scratch.vmimage(
+      ["convert", "-O", "qcow2", "-B", "base.raw", "source.raw", "bad.qcow2"], code: 64)
+  }
+
+  @Test(
+    "an existing target keeps what it is, and gets the whole disk", arguments: ["raw", "qcow2"])
+  func convertIntoExisting(format: String) throws {
+    let scratch = try Scratch()
+    try scratch.makeSource()
+    try scratch.vmimage(
+      ["create", "-f", format] + (format == "raw" ? [] : ["-o", "cluster_size=4k,refcount_bits=8"])
+        + ["target", "16M"])
+    try scratch.qemu("qemu-io", ["-f", format, "-c", "write -P 99 0 16M", "target"])
+    try scratch.vmimage(["convert", "-n", "-O", format, "source.raw", "target"])
+    try scratch.qemu(
+      "qemu-img", ["resize", "-q", "--shrink", "-f", format, "target", "12000256"])
+    try scratch.qemu("qemu-img", ["compare", "-f", "raw", "-F", format, "source.raw", "target"])
+    if format == "qcow2" {
+      try scratch.qemu("qemu-img", ["check", "target"])
+      #expect(try scratch.vmimage(["info", "target"]).contains("refcount bits: 8"))
+    }
+    try scratch.vmimage(["create", "-f", format, "small", "1M"])
+    try scratch.vmimage(["convert", "-n", "-O", format, "source.raw", "small"], code: 1)
+    try scratch.vmimage(["convert", "-n", "-O", format, "source.raw", "none"], code: 1)
+  }
+
+  @Test("bench reads and writes with several threads, also past the page cache")
+  func bench() throws {
+    let scratch = try Scratch()
+    try scratch.vmimage(["create", "-f", "qcow2", "a.qcow2", "16M"])
+    for cache in ["none", "writeback", "writethrough"] {
+      for write in [[], ["-w"]] {
+        let text = try scratch.vmimage(
+          ["bench", "-c", "200", "-d", "4", "-S", "70k", "-t", cache] + write + ["a.qcow2"])
+        #expect(text.contains("200 \(write.isEmpty ? "reads" : "writes") of 4096 bytes"))
+      }
+    }
+    try scratch.qemu("qemu-img", ["check", "a.qcow2"])
+    try scratch.vmimage(["bench", "-t", "none", "/proc/version"], code: 1)
+  }
+
   @Test("an encrypted image is read and written with its key, by file or by descriptor")
   func encrypted() throws {
     let scratch = try Scratch()

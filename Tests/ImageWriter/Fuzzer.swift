@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockImage
+import DiskEncryption
 import ImageFiles
 import LinuxSystem
 
@@ -24,7 +25,7 @@ struct FuzzStorage: BlockStorage {
   }
 
   mutating func write(_ data: Span<UInt8>, at offset: UInt64) throws(StorageError) {
-    guard offset < 2 << 20, data.count < 8 << 20 else { throw .noSpace }
+    guard offset < 4 << 20, data.count < 8 << 20 else { throw .noSpace }
     let end = Int(offset) + data.count
     if end > bytes.count { bytes += [UInt8](repeating: 0, count: end - bytes.count) }
     for index in 0..<data.count { bytes[Int(offset) + index] = data[index] }
@@ -43,6 +44,11 @@ struct Fuzzer {
   private var random: SeededGenerator
   private var buffer = [UInt8](repeating: 0x5A, count: 64 << 10)
   private var opened = 0
+  /// What encrypts in the place of the key, which takes too long to open.
+  private static let cipher: XTSCipher? = {
+    let key = (0..<32).map { UInt8($0) }
+    return XTSCipher(key: key.span)
+  }()
 
   private init(seed: UInt64) { random = SeededGenerator(state: seed) }
 
@@ -91,6 +97,7 @@ struct Fuzzer {
     var storage = FuzzStorage(bytes: seeds[number(0..<seeds.count)])
     let damages = number(1..<5)
     for _ in 0..<damages { damage(&storage) }
+    let damaged = storage
     var options = QCOW2Options()
     options.tables = Bool.random(using: &random) ? .back : .through
     options.hasBarriers = Bool.random(using: &random)
@@ -105,8 +112,13 @@ struct Fuzzer {
     do throws(BlockImageError) {
       var image = try QCOW2Image<FuzzStorage, Inflater>(
         storage: storage, writable: isWritable, backing: backing,
-        dataFile: FuzzStorage(bytes: []), decompressor: Inflater(), options: options)
+        dataFile: FuzzStorage(bytes: []), decompressor: Inflater(), cipher: Self.cipher,
+        options: options)
       opened = 1
+      if image.header.isEncrypted {
+        var copy = damaged
+        _ = try image.header.encryptionHeader(on: &copy)
+      }
       if number(0..<8) == 0 { _ = try? image.snapshots() }
       for _ in 0..<number(1..<8) { try? request(&image) }
       try? image.close()
@@ -154,6 +166,7 @@ struct Fuzzer {
       let (offset, width) = Self.fields[number(0..<Self.fields.count)]
       put(value(storage), width, at: offset, &storage)
     case 5..<12: damageTable(&storage)
+    case 15: damageLUKS(&storage)
     case 12: storage.bytes.removeLast(number(0..<storage.bytes.count))
     case 13:
       // Header bombs: tables that fit a sparse file.
@@ -163,6 +176,20 @@ struct Fuzzer {
         storage.bytes[number(0..<storage.bytes.count)] = UInt8(number(0..<256))
       }
     }
+  }
+
+  /// Changes a field of the LUKS header, if there is one.
+  private mutating func damageLUKS(_ storage: inout FuzzStorage) {
+    let magic: [UInt8] = LUKSHeader.magic
+    var start = 512
+    while start < min(storage.bytes.count - 600, 64 << 10),
+      storage.bytes[start] != magic[0] || storage.bytes[start + 1] != magic[1]
+    {
+      start += 512
+    }
+    guard start < min(storage.bytes.count - 600, 64 << 10) else { return }
+    let fields = [6, 8, 40, 72, 104, 108, 164, 208, 212, 248, 252, 256, 260, 296, 300]
+    put(value(storage), [1, 2, 4][number(0..<3)], at: start + fields[number(0..<15)], &storage)
   }
 
   /// Changes an entry of the L1 or an L2 table, the refcount table, a block or the snapshots.

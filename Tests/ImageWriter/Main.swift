@@ -10,7 +10,7 @@ typealias FileImage = QCOW2Image<ImageFile, Inflater>
 
 /// Does random work on an image until it is killed, and says what has finished.
 ///
-/// Arguments: `write IMAGE SEED through|back BARRIERS BACKING`, or `fuzz COUNT SEED IMAGE...`.
+/// Arguments: `write IMAGE SEED through|back BARRIERS BACKING [KEY]`, or `fuzz COUNT SEED IMAGE...`.
 @main
 struct Main {
   static func main() {
@@ -41,9 +41,14 @@ struct Main {
       let file = try ImageFile(Files.open(words[6], [.readOnly]), isWritable: false)
       backing = BackingImage(.raw(RawImage(storage: file, writable: false)))
     }
-    let file = try ImageFile(Files.open(words[2], [.readWrite]), isWritable: true)
+    var file = try ImageFile(Files.open(words[2], [.readWrite]), isWritable: true)
+    var cipher: (any SectorCipher)?
+    if words.count > 7 {
+      let header = try QCOW2Header.read(from: &file)
+      cipher = try ImageKey(Files.open(words[7], [.readOnly])).cipher(of: header, on: &file)
+    }
     var image = try FileImage(
-      storage: file, writable: true, backing: backing, decompressor: Inflater(),
+      storage: file, writable: true, backing: backing, decompressor: Inflater(), cipher: cipher,
       options: options)
     var work = RandomWork(
       seed: UInt64(words[3]) ?? 0, sectorCount: Int(image.virtualSize / 512))

@@ -30,7 +30,7 @@ extension BadFileTests {
     .named(
       "drive = [1]",
       "m.toml:2:10: drive[0]: must be a table, not an integer; accepted: slot, image, format, "
-        + "media, readonly, backing, key, rerror, werror"),
+        + "media, readonly, cache, backing, key, rerror, werror"),
     .named(
       "[[drive]]\nimage = \"a\"\nformat = \"raw\"",
       "m.toml:2:3: drive[0].slot: required but missing; accepted: ide0.0, ide0.1, ide1.0, "
@@ -67,6 +67,13 @@ extension BadFileTests {
       "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nwerror = \"panic\"",
       "m.toml:6:10: drive[0].werror: \"panic\" is not a policy; accepted: report, ignore, enospc, "
         + "stop"),
+    .named(
+      "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\ncache = \"unsafe\"",
+      "m.toml:6:9: drive[0].cache: \"unsafe\" is not a cache mode; accepted: writeback, "
+        + "writethrough, none"),
+    .named(
+      "[[drive]]\nslot = \"ide0.0\"\nmedia = \"cdrom\"\ncache = \"none\"",
+      "m.toml:5:9: drive[0].cache: a cdrom is never written; accepted: no cache key"),
     .named(
       "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nrerror = \"enospc\"",
       "m.toml:6:10: drive[0].rerror: a read needs no space; accepted: report, ignore, stop"),

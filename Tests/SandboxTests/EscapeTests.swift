@@ -8,7 +8,7 @@ import Testing
 /// What a process that was taken over tries, in each of a machine's real sandboxes.
 @Suite("An intruder in a process of a machine", .timeLimit(.minutes(5)))
 struct EscapeTests {
-  static let profiles = ["core", "softCore", "piix", "ide", "serial", "vga"]
+  static let profiles = ["core", "softCore", "piix", "ide", "serial", "vga", "image"]
 
   /// The attempts that a filter lets through, and how the rest of the sandbox answers.
   ///
@@ -16,7 +16,7 @@ struct EscapeTests {
   static func letThrough(_ profile: String) -> [String: String] {
     // EBADF: writing is what a process does, but not to what it may only read.
     var result = ["write-read-only-descriptor": "9"]
-    if profile == "ide" || profile.hasSuffix("ore") {
+    if ["ide", "image"].contains(profile) || profile.hasSuffix("ore") {
       // EINVAL: the same for cutting it short.
       result["truncate-read-only-descriptor"] = "22"
     }
@@ -65,6 +65,9 @@ struct EscapeTests {
     "ide": device.union(["pread64", "pwrite64", "fdatasync", "ftruncate", "fallocate"]),
     "serial": device.union(["splice", "pwrite64", "ioctl"]),
     "vga": device.union(["pwrite64", "newfstatat"]),
+    "image": device.subtracting(["ppoll", "read"]).union([
+      "pread64", "pwrite64", "fdatasync", "ftruncate", "fallocate", "lseek", "newfstatat",
+    ]),
     "core": softCore.subtracting(["membarrier"]).union([
       "getpid", "tgkill", "rt_sigreturn", "ioctl",
     ]),

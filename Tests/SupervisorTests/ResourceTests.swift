@@ -211,6 +211,28 @@ struct BackingFileTests {
     #expect(throws: BackingFiles.Refused.self) { try backings.open(name, depth: 1) }
   }
 
+  @Test("a file system without direct I/O is refused where the drive needs it")
+  func noDirectIO() throws {
+    let scratch = try Scratch()
+    var drive = Machine.Drive(slot: .ide00, image: "\(scratch.path)/top.qcow2", format: .qcow2)
+    drive.backing = .paths(["/proc/version"])
+    _ = try BackingFiles(drive).open("/proc/version", depth: 1)
+    drive.cache = .none
+    let error = #expect(throws: BackingFiles.Refused.self) {
+      try BackingFiles(drive).open("/proc/version", depth: 1)
+    }
+    #expect(error?.reason.contains("has no direct I/O (O_DIRECT)") == true)
+  }
+
+  @Test("an image on a file system without direct I/O is refused, with the place of the key")
+  func noDirectImage() throws {
+    let scratch = try Scratch()
+    let error = try refusal(
+      drive("/sys/kernel/notes", "readonly = true\ncache = \"none\"\n"), in: scratch)
+    #expect(error?.message.contains("9:9: drive[0].cache: the file system of") == true)
+    #expect(error?.message.contains("accepted: writeback, writethrough") == true)
+  }
+
   @Test("a list allows its files and no others")
   func list() throws {
     let scratch = try Scratch()

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockImage
+internal import Synchronization
+
+/// An image that several threads use at once; data is transferred without a lock over it.
+///
+/// Under the image's lock a request only finds out where its bytes are, or takes clusters for
+/// them. Meanwhile it holds the guest clusters that it touches: shared for reads and for writes
+/// in place, exclusively for what changes how they are kept (allocation, copy on write, zeroing,
+/// discarding). So what a request has found out stays so until its transfer has ended, and a
+/// cluster is given to somebody else only after that.
+public final class SharedImage<
+  Storage: SharedStorage & ~Copyable, Decompressor: ClusterDecompressor & Sendable
+>: Sendable {
+  /// The size of the disk in bytes.
+  public let virtualSize: UInt64
+  private let image: Mutex<BlockImage<Storage, Decompressor>>
+  private let ranges = RangeLock()
+  private let decompressor: Decompressor
+  /// What a raw image is read and written with; it has no tables to look anything up in.
+  private let raw: (port: Storage.Port, isWritable: Bool)?
+  /// The unit of what is held.
+  private let clusterSize: UInt64
+
+  /// Takes an image.
+  public init(
+    _ image: consuming sending BlockImage<Storage, Decompressor>, decompressor: Decompressor
+  ) {
+    let info = image.info
+    virtualSize = image.virtualSize
+    clusterSize = max(1, info.clusterSize)
+    raw = info.format == "raw" ? (image.dataPort, info.isWritable) : nil
+    self.decompressor = decompressor
+    self.image = Mutex(image)
+  }
+
+  /// Fills `buffer` with the disk's bytes from `offset`.
+  public func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(BlockImageError)
+  {
+    try check(offset, buffer.count)
+    if let raw { return try raw.port.read(into: &buffer, at: offset, cipher: nil) }
+    let ticket = ranges.lock(clusters(offset, buffer.count), isExclusive: false)
+    defer { ranges.unlock(ticket) }
+    try readHeld(into: &buffer, at: offset)
+  }
+
+  /// Writes `bytes` to the disk at `offset`.
+  public func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) {
+    try check(offset, bytes.count)
+    guard !bytes.isEmpty else { return }
+    if let raw {
+      guard raw.isWritable else { throw .notWritable(reason: "it was opened read-only") }
+      return try raw.port.write(bytes, at: offset, cipher: nil)
+    }
+    let done = try writeInPlace(bytes, at: offset)
+    guard done < bytes.count else { return }
+    let rest = bytes.extracting(done..<bytes.count)
+    let start = offset + UInt64(done)
+    let ticket = ranges.lock(clusters(start, rest.count), isExclusive: true)
+    defer { ranges.unlock(ticket) }
+    var written = 0
+    while written < rest.count {
+      written += try writeHeld(rest.extracting(written..<rest.count), at: start + UInt64(written))
+    }
+  }
+
+  /// Makes a part of the disk read as zero.
+  public func zero(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    try change(offset, count, isDiscard: false)
+  }
+
+  /// Gives the space of a part of the disk back, as far as the format can.
+  public func discard(at offset: UInt64, count: UInt64) throws(BlockImageError) {
+    try change(offset, count, isDiscard: true)
+  }
+
+  /// Makes every finished write durable.
+  public func flush() throws(BlockImageError) {
+    if let raw { return try raw.port.flushed() }
+    let plan = try image.withShortLock { (image) throws(BlockImageError) in
+      try image.withQCOW2 { (image) throws(BlockImageError) in try image.beginFlush() }
+    }
+    guard let plan else { return }
+    do throws(BlockImageError) {
+      for port in plan.ports { try port.flushed() }
+    } catch {
+      try? end(plan, isDurable: false)
+      throw error
+    }
+    try end(plan, isDurable: true)
+  }
+
+  /// Does something with the image while nobody else uses it.
+  public func exclusively<Result: Sendable>(
+    _ body: @Sendable (inout BlockImage<Storage, Decompressor>) throws(BlockImageError) -> Result
+  ) throws(BlockImageError) -> Result {
+    let ticket = ranges.lock(0..<UInt64.max, isExclusive: true)
+    defer { ranges.unlock(ticket) }
+    return try image.withShortLock { (image) throws(BlockImageError) in try body(&image) }
+  }
+
+  // MARK: What is held
+
+  private func check(_ offset: UInt64, _ count: Int) throws(BlockImageError) {
+    guard offset <= virtualSize, UInt64(count) <= virtualSize - offset else {
+      throw .outOfRange(offset: offset, count: UInt64(count), virtualSize: virtualSize)
+    }
+  }
+
+  /// The bytes of the clusters that `count` bytes from `offset` on touch.
+  private func clusters(_ offset: UInt64, _ count: Int) -> Range<UInt64> {
+    let end = offset + UInt64(count) + clusterSize - 1
+    return offset / clusterSize * clusterSize..<end / clusterSize * clusterSize
+  }
+
+  /// Changes how a part of the disk is kept, in pieces, so that others get their turn.
+  private func change(_ offset: UInt64, _ count: UInt64, isDiscard: Bool) throws(BlockImageError) {
+    let most = clusterSize * 256
+    var done: UInt64 = 0
+    repeat {
+      let start = offset &+ done
+      // A request outside of the disk is refused by the image.
+      let end = raw == nil && start < virtualSize ? (start / most + 1) * most : UInt64.max
+      let piece = min(count - done, end - start)
+      let range = start / clusterSize * clusterSize..<max(start, end)
+      let ticket = ranges.lock(range, isExclusive: true)
+      defer { ranges.unlock(ticket) }
+      try image.withShortLock { (image) throws(BlockImageError) in
+        if isDiscard {
+          try image.discard(at: start, count: piece)
+        } else {
+          try image.zero(at: start, count: piece)
+        }
+      }
+      done += piece
+    } while done < count
+  }
+
+  // MARK: Transfers
+
+  private func readHeld(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(BlockImageError)
+  {
+    var done = 0
+    while done < buffer.count {
+      let position = offset + UInt64(done)
+      let limit = buffer.count - done
+      let plan = try image.withShortLock { (image) throws(BlockImageError) in
+        try image.withQCOW2 { (image) throws(BlockImageError) in
+          try image.planRead(at: position, limit: limit)
+        }
+      }
+      guard let plan else { return }
+      var part = buffer._mutatingExtracting(done..<done + plan.count)
+      try read(plan.source, into: &part)
+      done += plan.count
+    }
+  }
+
+  private func read(_ source: ReadSource<Storage.Port>, into part: inout MutableSpan<UInt8>)
+    throws(BlockImageError)
+  {
+    switch source {
+    case .zero: part.update(repeating: 0)
+    case .data(let port, let place, let cipher):
+      try port.read(into: &part, at: place, cipher: cipher)
+    case .inflated(let bytes, let start):
+      for index in 0..<part.count { part[index] = bytes[start + index] }
+    case .compressed(let cluster):
+      let bytes = try inflate(cluster)
+      for index in 0..<part.count { part[index] = bytes[cluster.start + index] }
+    }
+  }
+
+  private func inflate(_ cluster: CompressedCluster<Storage.Port>) throws(BlockImageError)
+    -> [UInt8]
+  {
+    var input = [UInt8](repeating: 0, count: cluster.count)
+    var span = input.mutableSpan
+    try cluster.port.read(into: &span, at: cluster.offset, cipher: nil)
+    var output = [UInt8](repeating: 0, count: cluster.clusterSize)
+    var decompressor = decompressor
+    guard decompressor.decompress(cluster.kind, input, intoAll: &output) else {
+      throw .corruptCompressedCluster(guestOffset: cluster.guestOffset)
+    }
+    let bytes = output
+    image.withShortLock { image in
+      _ = try? image.withQCOW2 { (image) throws(BlockImageError) in image.keep(bytes, of: cluster) }
+    }
+    return output
+  }
+
+  /// Writes the start of `bytes` as far as that changes no table; returns how much it was.
+  private func writeInPlace(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) -> Int
+  {
+    let ticket = ranges.lock(clusters(offset, bytes.count), isExclusive: false)
+    defer { ranges.unlock(ticket) }
+    var done = 0
+    while done < bytes.count {
+      let position = offset + UInt64(done)
+      let limit = bytes.count - done
+      let found = try image.withShortLock { (image) throws(BlockImageError) in
+        try image.withQCOW2 {
+          (image) throws(BlockImageError) -> (WritePlan, Storage.Port, (any SectorCipher)?)? in
+          // A sector that is encrypted is written whole; what is not whole is done alone.
+          if image.header.isEncrypted, position % 512 != 0 || limit % 512 != 0 { return nil }
+          guard let plan = try image.planSharedWrite(at: position, count: limit) else {
+            return nil
+          }
+          return (plan, image.dataPort, try image.dataCipher())
+        }
+      }
+      guard let found, let (plan, port, cipher) = found else { break }
+      try perform(plan, bytes.extracting(done..<bytes.count), at: position, port, cipher)
+      done += plan.count
+    }
+    return done
+  }
+
+  /// Writes the start of `bytes`, whose clusters are held exclusively; returns how much it was.
+  private func writeHeld(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) -> Int {
+    let count = bytes.count
+    let found = try image.withShortLock { (image) throws(BlockImageError) in
+      try image.withQCOW2 { (image) throws(BlockImageError) in
+        let cipher = try image.dataCipher()
+        return (
+          try image.planExclusiveWrite(at: offset, count: count), image.dataPort, cipher
+        )
+      }
+    }
+    guard let (plan, port, cipher) = found else { return count }
+    try perform(plan, bytes, at: offset, port, cipher)
+    return plan.count
+  }
+
+  private func perform(
+    _ plan: WritePlan, _ bytes: Span<UInt8>, at offset: UInt64, _ port: Storage.Port,
+    _ cipher: (any SectorCipher)?
+  ) throws(BlockImageError) {
+    do throws(BlockImageError) {
+      for step in plan.steps {
+        let part = bytes.extracting(step.bytes)
+        guard step.hasFiller else {
+          try port.write(part, at: step.host, cipher: cipher)
+          continue
+        }
+        try compose(step, part, at: offset + UInt64(step.bytes.lowerBound), port, cipher)
+      }
+    } catch {
+      image.withShortLock { image in
+        _ = try? image.withQCOW2 { (image) throws(BlockImageError) in image.giveUp(plan) }
+      }
+      throw error
+    }
+    guard plan.needsCommit else { return }
+    try image.withShortLock { (image) throws(BlockImageError) in
+      _ = try image.withQCOW2 { (image) throws(BlockImageError) in try image.finish(plan) }
+    }
+  }
+
+  /// Writes a part of a cluster with what has to be kept of the rest.
+  private func compose(
+    _ step: WriteStep, _ part: Span<UInt8>, at position: UInt64, _ port: Storage.Port,
+    _ cipher: (any SectorCipher)?
+  ) throws(BlockImageError) {
+    var whole = [UInt8](repeating: 0, count: step.count)
+    var span = whole.mutableSpan
+    do {
+      var head = span._mutatingExtracting(0..<step.head)
+      try readHeld(into: &head, at: position - UInt64(step.head))
+    }
+    do {
+      var tail = span._mutatingExtracting(step.head + part.count..<step.count)
+      try readHeld(into: &tail, at: position + UInt64(part.count))
+    }
+    for index in 0..<part.count { span[step.head + index] = part[index] }
+    try port.write(span.span, at: step.host, cipher: cipher)
+  }
+
+  private func end(_ plan: FlushPlan<Storage.Port>, isDurable: Bool) throws(BlockImageError) {
+    try image.withShortLock { (image) throws(BlockImageError) in
+      _ = try image.withQCOW2 { (image) throws(BlockImageError) in
+        try image.endFlush(plan, isDurable: isDurable)
+      }
+    }
+  }
+}
+
+extension StoragePort {
+  func flushed() throws(BlockImageError) {
+    do throws(StorageError) { try flush() } catch { throw .storage(error) }
+  }
+
+  /// Reads data, which is decrypted where there is a cipher; sectors count from the file's start.
+  func read(
+    into part: inout MutableSpan<UInt8>, at place: UInt64, cipher: (any SectorCipher)?
+  ) throws(BlockImageError) {
+    guard let cipher, place % 512 != 0 || part.count % 512 != 0 else {
+      do throws(StorageError) { try read(into: &part, at: place) } catch { throw .storage(error) }
+      guard cipher?.decrypt(&part, sector: place / 512) ?? true else { throw .cipherFailed }
+      return
+    }
+    let head = Int(place % 512)
+    var whole = [UInt8](repeating: 0, count: (head + part.count + 511) & ~511)
+    var span = whole.mutableSpan
+    try read(into: &span, at: place - UInt64(head), cipher: cipher)
+    for index in 0..<part.count { part[index] = span[head + index] }
+  }
+
+  /// Writes data, which is encrypted where there is a cipher.
+  ///
+  /// Sectors that are written in part are read first; nobody else may write to them meanwhile.
+  func write(_ bytes: Span<UInt8>, at place: UInt64, cipher: (any SectorCipher)?)
+    throws(BlockImageError)
+  {
+    guard let cipher else {
+      do throws(StorageError) { try write(bytes, at: place) } catch { throw .storage(error) }
+      return
+    }
+    let most = 256 << 10
+    var done = 0
+    while done < bytes.count {
+      let start = place + UInt64(done)
+      let head = Int(start % 512)
+      let length = min(bytes.count - done, most - head)
+      var piece = [UInt8](repeating: 0, count: (head + length + 511) & ~511)
+      var span = piece.mutableSpan
+      if span.count != length { try read(into: &span, at: start - UInt64(head), cipher: cipher) }
+      for index in 0..<length { span[head + index] = bytes[done + index] }
+      guard cipher.encrypt(&span, sector: start / 512) else { throw .cipherFailed }
+      do throws(StorageError) { try write(span.span, at: start - UInt64(head)) } catch {
+        throw .storage(error)
+      }
+      done += length
+    }
+  }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import ImageFiles
+import LinuxSystem
+import Synchronization
+import Testing
+
+@testable import BlockImage
+@testable import image_writer
+
+@Suite("An image that several threads use at once")
+struct SharedImageTests {
+  static let geometries = [
+    "cluster_size=512,refcount_bits=64", "cluster_size=4096", "cluster_size=65536",
+    "cluster_size=16k,extended_l2=on", "cluster_size=65536,data_file=d",
+    "backing=below,cluster_size=4096", "backing=below,cluster_size=64k,extended_l2=on",
+    "encrypted,cluster_size=4096", "compressed,cluster_size=65536",
+  ]
+  static let sectors = 3072
+  static let workers = 4
+
+  @Test(
+    "each thread reads what it has written, and QEMU finds the same and no error",
+    arguments: geometries, [QCOW2Options.TableWrites.through, .back])
+  func twins(geometry: String, tables: QCOW2Options.TableWrites) throws {
+    for seed in 1...environmentNumber("BULKHEAD_DISK_RUNS", 1) {
+      try run(geometry, tables, UInt64(seed))
+    }
+  }
+
+  private func run(_ geometry: String, _ tables: QCOW2Options.TableWrites, _ seed: UInt64) throws {
+    let note = "\(geometry) \(tables) seed \(seed)"
+    let bench = try Workbench()
+    let start = try make(geometry, bench)
+    var options = QCOW2Options()
+    options.tables = tables
+    options.l2CacheByteCount = 8192
+    options.refcountCacheByteCount = 4096
+    let isEncrypted = geometry.hasPrefix("encrypted")
+    let image = try openFile(bench.path("i"), options: options, key: isEncrypted ? "key" : nil)
+    let clusterSize = Int(image.header.clusterSize)
+    let canSnapshot = !geometry.contains("data_file") && !isEncrypted
+    let shared = SharedImage(.qcow2(image), decompressor: Inflater())
+    let results = Mutex<[Int: ParallelWorker]>([:])
+    let group = DispatchGroup()
+    for number in 0..<Self.workers {
+      group.enter()
+      try LinuxSystem.Thread.start("worker \(number)") {
+        var worker = ParallelWorker(number, seed, start, clusterSize)
+        worker.work(on: shared)
+        let done = worker
+        results.withLock { $0[number] = done }
+        group.leave()
+      }
+    }
+    if canSnapshot {
+      for number in 0..<3 {
+        try shared.exclusively { (image) throws(BlockImageError) in
+          _ = try image.withQCOW2 { (image) throws(BlockImageError) in
+            _ = try image.createSnapshot("s\(number)", seconds: 1, nanoseconds: 0)
+          }
+        }
+      }
+    }
+    try #require(group.wait(timeout: .now() + 120) == .success, "\(note): a thread hangs")
+    try shared.flush()
+
+    var twin = start
+    for worker in results.withLock({ $0 }).values {
+      #expect(worker.complaint == nil, "\(note): \(worker.complaint ?? "")")
+      worker.merge(into: &twin)
+    }
+    if isEncrypted {
+      try bench.judgeEncrypted(twin, note)
+    } else {
+      try bench.judge("i", twin, note)
+    }
+  }
+
+  private func make(_ geometry: String, _ bench: Workbench) throws -> Twin {
+    let size = Self.sectors * 512
+    if geometry.hasPrefix("encrypted,") {
+      try bench.createEncrypted(String(geometry.dropFirst(10)), size: size)
+      return Twin(bytes: [UInt8](repeating: 0, count: size))
+    }
+    if geometry.hasPrefix("compressed,") {
+      let bytes = RandomWork.data(77, count: Self.sectors)
+      try bench.store(bytes, "raw")
+      try bench.succeed(
+        "qemu-img",
+        [
+          "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", String(geometry.dropFirst(11)), "raw",
+          "i",
+        ])
+      return Twin(bytes: bytes)
+    }
+    return try QCOW2RandomWorkTests.make(geometry, bench, sectors: Self.sectors).0
+  }
+
+  @Test("data is read while another read is under way")
+  func parallelReads() throws {
+    let bench = try Workbench()
+    let bytes = try bench.create("cluster_size=4096", size: "1M", commands: ["write -P 7 0 1M"])
+    let meeting = Meeting()
+    let storage = MeetingStorage(bytes: bytes, meeting: meeting)
+    let image = try QCOW2Image<MeetingStorage, Inflater>(
+      storage: storage, writable: false, decompressor: Inflater())
+    let shared = SharedImage(.qcow2(image), decompressor: Inflater())
+    meeting.isOpen.store(true, ordering: .sequentiallyConsistent)
+    let group = DispatchGroup()
+    for number in 0..<2 {
+      group.enter()
+      try LinuxSystem.Thread.start("reader") {
+        var buffer = [UInt8](repeating: 0, count: 512)
+        var span = buffer.mutableSpan
+        try? shared.read(into: &span, at: UInt64(number) * 65536)
+        group.leave()
+      }
+    }
+    // Each waits in the port for the other.
+    #expect(group.wait(timeout: .now() + 60) == .success)
+    #expect(meeting.most.load(ordering: .sequentiallyConsistent) == 2)
+  }
+}
+
+/// What a thread does, on sectors of its own.
+struct ParallelWorker: Sendable {
+  let number: Int
+  var twin: Twin
+  var complaint: String?
+  private var random: SeededGenerator
+  private let clusterSize: Int
+
+  /// In the first half of the disk the threads share clusters, in the second they do not.
+  private static let stripe = 3
+  private static let chunk = 256
+  private static let half = SharedImageTests.sectors / 2
+
+  init(_ number: Int, _ seed: UInt64, _ twin: Twin, _ clusterSize: Int) {
+    self.number = number
+    self.twin = twin
+    self.clusterSize = clusterSize
+    random = SeededGenerator(state: seed * 1000 + UInt64(number))
+  }
+
+  private mutating func range() -> Range<Int> {
+    let workers = SharedImageTests.workers
+    if Bool.random(using: &random) {
+      let groups = Self.half / (Self.stripe * workers)
+      let first =
+        (Int.random(in: 0..<groups, using: &random) * workers + number) * Self.stripe
+      return first..<first + Self.stripe
+    }
+    let groups = Self.half / (Self.chunk * workers)
+    let chunk =
+      Self.half + (Int.random(in: 0..<groups, using: &random) * workers + number) * Self.chunk
+    let count = Int.random(in: 1...Self.chunk, using: &random)
+    let first = chunk + Int.random(in: 0...Self.chunk - count, using: &random)
+    return first..<first + count
+  }
+
+  mutating func work(on image: SharedImage<ImageFile, Inflater>) {
+    do throws(BlockImageError) {
+      for step in 0..<environmentNumber("BULKHEAD_DISK_STEPS", 100) where complaint == nil { try one(step * 8 + number, image) }
+    } catch {
+      complaint = "\(error)"
+    }
+  }
+
+  private mutating func one(_ step: Int, _ image: SharedImage<ImageFile, Inflater>)
+    throws(BlockImageError)
+  {
+    let range = range()
+    let place = UInt64(range.lowerBound) * 512
+    let count = UInt64(range.count) * 512
+    let work: DiskWork
+    switch Int.random(in: 0..<16, using: &random) {
+    case 0: work = .flush
+    case 1: work = .zero(sector: range.lowerBound, count: range.count)
+    case 2..<4 where range.lowerBound >= Self.half:
+      work = .discard(sector: range.lowerBound, count: range.count)
+    case 4..<10: work = .write(sector: range.lowerBound, count: range.count)
+    default:
+      var seen = [UInt8](repeating: 0xEE, count: Int(count))
+      var span = seen.mutableSpan
+      try image.read(into: &span, at: place)
+      let bytes = range.lowerBound * 512..<range.upperBound * 512
+      if let wrong = firstDifference(seen, Array(twin.bytes[bytes]), except: []) {
+        complaint = "thread \(number), step \(step): sector \(range.lowerBound + wrong)"
+      }
+      return
+    }
+    switch work {
+    case .flush: try image.flush()
+    case .zero: try image.zero(at: place, count: count)
+    case .discard: try image.discard(at: place, count: count)
+    case .write: try image.write(RandomWork.data(step, count: range.count).span, at: place)
+    }
+    twin.perform(work, step, clusterSize: clusterSize)
+  }
+
+  /// Copies this thread's sectors.
+  func merge(into other: inout Twin) {
+    for sector in 0..<SharedImageTests.sectors {
+      let unit =
+        sector < Self.half ? sector / Self.stripe : (sector - Self.half) / Self.chunk
+      guard unit % SharedImageTests.workers == number else { continue }
+      let range = sector * 512..<(sector + 1) * 512
+      other.bytes.replaceSubrange(range, with: twin.bytes[range])
+    }
+  }
+}
+
+/// Where readers wait for each other.
+final class Meeting: Sendable {
+  let isOpen = Atomic(false)
+  let inside = Atomic(0)
+  let most = Atomic(0)
+}
+
+/// A storage whose port lets nobody go before two are inside.
+struct MeetingStorage: SharedStorage {
+  struct Port: StoragePort {
+    let bytes: [UInt8]
+    let meeting: Meeting
+
+    func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) throws(StorageError) {
+      let now = meeting.inside.add(1, ordering: .sequentiallyConsistent).newValue
+      meeting.most.max(now, ordering: .sequentiallyConsistent)
+      while meeting.most.load(ordering: .sequentiallyConsistent) < 2 { usleep(100) }
+      for index in 0..<buffer.count { buffer[index] = bytes[Int(offset) + index] }
+    }
+
+    func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) { throw .readOnly }
+    func flush() throws(StorageError) {}
+  }
+
+  let bytes: [UInt8]
+  let meeting: Meeting
+
+  var byteCount: UInt64 { UInt64(bytes.count) }
+  var port: Port { Port(bytes: bytes, meeting: meeting) }
+
+  mutating func noteWritten(upTo end: UInt64) {}
+
+  mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(StorageError)
+  {
+    for index in 0..<buffer.count {
+      let place = Int(offset) + index
+      buffer[index] = place < bytes.count ? bytes[place] : 0
+    }
+  }
+
+  mutating func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) {
+    throw .readOnly
+  }
+  mutating func flush() throws(StorageError) {}
+}
