@@ -164,7 +164,6 @@ struct IDEEndpoint: DeviceEndpoint {
 
   mutating func publish(_ services: HostServices) {
     for channel in 0..<2 {
-      closeFinishedWindow(channel, services)
       services.mirror(
         channel, UInt32(controller.alternateStatus(channel: channel)), withPosts: true)
       services.setLine(channel, controller.interrupt(channel: channel))
@@ -172,6 +171,16 @@ struct IDEEndpoint: DeviceEndpoint {
         // The vCPU is answered first; a copy from the guest takes a while.
         services.watcher.notify(Self.startSource)
       }
+      watchWindow(channel, services)
+    }
+  }
+
+  var deadline: VMTime? { sides.compactMap(\.closingTime).min() }
+
+  mutating func elapsed(_ services: HostServices) {
+    for channel in 0..<2 {
+      guard let time = sides[channel].closingTime, time <= services.now else { continue }
+      closeFinishedWindow(channel, services)
     }
   }
 
@@ -198,6 +207,7 @@ struct IDEEndpoint: DeviceEndpoint {
       // A long command is many requests, one after the other.
       for channel in 0..<2 { start(channel, services) }
     } while sides.contains { $0.running != nil } && HostClock.monotonic() < end
+    for channel in 0..<2 { closeFinishedWindow(channel, services) }
   }
 
   /// Waits for what is on the workers.
@@ -235,6 +245,8 @@ struct ChannelSide: DeviceState, Sendable {
   var bulkArea: UInt8 = 0
   /// Whether the core has a window open for the channel's bus master.
   var isWindowOpen = false
+  /// When a window is closed whose transfer has ended, if the guest does not do so before.
+  var closingTime: VMTime?
   /// What is on the workers; a process begins with nothing there.
   var running: IDERequest?
   /// Whether its request waits until the machine goes on; a new process tries it once more.
