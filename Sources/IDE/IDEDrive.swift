@@ -126,6 +126,7 @@ struct IDEDrive: DeviceState, Sendable {
     senseSector = 0
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("error", &error)
     visitor.part("features", &features)
@@ -172,6 +173,7 @@ struct HistoryByte: DeviceState, Sendable, Equatable {
     current = value
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("current", &current)
     visitor.field("previous", &previous)

@@ -45,12 +45,16 @@ struct IDEEndpoint: DeviceEndpoint {
     self.completions = completions
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("controller", &controller)
     visitor.parts("side", &sides)
   }
 
   // MARK: - Accesses
+
+  var hasQuietPosts: Bool { true }
+  var awaitsWorkers: Bool { sides.contains { $0.running != nil } }
 
   mutating func read(
     region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
@@ -255,6 +259,7 @@ struct ChannelSide: DeviceState, Sendable {
   /// Whether a request can be started.
   var isIdle: Bool { running == nil && !isHeld }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("bulk-area", &bulkArea)
     visitor.field("window-open", &isWindowOpen)
