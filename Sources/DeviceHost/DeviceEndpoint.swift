@@ -12,6 +12,14 @@ public protocol DeviceEndpoint: DeviceState {
   /// What the device answers for.
   func claims() -> Claims
 
+  /// Whether posted writes change no line and no mirrored register.
+  ///
+  /// They are committed together with the request that follows then.
+  var hasQuietPosts: Bool { get }
+
+  /// Whether what is due next comes from a worker, which needs the processor more than a spin.
+  var awaitsWorkers: Bool { get }
+
   /// Answers a live read.
   mutating func read(
     region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
@@ -87,6 +95,9 @@ public protocol DeviceEndpoint: DeviceState {
 }
 
 extension DeviceEndpoint {
+  public var hasQuietPosts: Bool { false }
+  public var awaitsWorkers: Bool { false }
+
   public mutating func readBlock(
     region: UInt16, offset: UInt64, width: AccessWidth, items: Int, services: HostServices
   ) -> [UInt8] {

@@ -138,7 +138,7 @@ public final class HostServices {
     do throws(ChannelError) {
       try channel.request(request, sequence: sequence, message)
       while true {
-        guard var packet = try channel.receive() else { continue }
+        guard var packet = try nextPacket() else { continue }
         guard packet.header.flags.contains(.reply), packet.header.sequence == sequence else {
           // Few requests have use for descriptors, and there are not many.
           let request = Request(rawValue: packet.header.request)
@@ -164,6 +164,19 @@ public final class HostServices {
       }
     }
   }
+
+  /// Receives a message; the core's thread needs some time to wake, so it is spun for first.
+  private func nextPacket() throws(ChannelError) -> Packet? {
+    if Self.mayBeSpun {
+      let end = HostClock.monotonic() + SpinPolicy.window
+      repeat {
+        if let packet = try channel.receive(wait: false) { return packet }
+      } while HostClock.monotonic() < end
+    }
+    return try channel.receive()
+  }
+
+  private static let mayBeSpun = Processors.online > 1
 
   // MARK: - Bulk state
 

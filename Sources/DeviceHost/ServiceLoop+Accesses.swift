@@ -17,7 +17,12 @@ extension ServiceLoop {
     }
     // Posted writes that came before this request are done first.
     let head = lane.head
-    if head != tail { drain(&endpoint, to: head) }
+    let areJoined = head != tail && head &- tail <= Self.batch && endpoint.hasQuietPosts
+    if areJoined {
+      write(&endpoint, to: head)
+    } else if head != tail {
+      drain(&endpoint, to: head)
+    }
     guard let request = lane.request(slot), let width = AccessWidth(rawValue: request.width) else {
       DeviceProcess.end("the core put a malformed request into slot \(slot)")
     }
@@ -52,7 +57,20 @@ extension ServiceLoop {
     sequences[slot] = sequence
     commit(&endpoint)
     endpoint.publish(services)
+    if areJoined { lane.setTail(tail) }
     lane.answer(slot)
+  }
+
+  /// Does posted writes without a commit.
+  private mutating func write<E: DeviceEndpoint>(_ endpoint: inout E, to head: UInt32) {
+    while tail != head {
+      if let access = services.lane.posted(tail), let width = AccessWidth(rawValue: access.width) {
+        endpoint.write(
+          access.value, region: access.region, offset: access.offset, width: width,
+          services: services)
+      }
+      tail &+= 1
+    }
   }
 
   mutating func drain<E: DeviceEndpoint>(_ endpoint: inout E, to head: UInt32) {
@@ -60,17 +78,7 @@ extension ServiceLoop {
       DeviceProcess.end("the ring of posted writes holds more than its capacity")
     }
     while tail != head {
-      var left = min(head &- tail, Self.batch)
-      while left > 0 {
-        if let access = services.lane.posted(tail), let width = AccessWidth(rawValue: access.width)
-        {
-          endpoint.write(
-            access.value, region: access.region, offset: access.offset, width: width,
-            services: services)
-        }
-        tail &+= 1
-        left -= 1
-      }
+      write(&endpoint, to: tail &+ min(head &- tail, Self.batch))
       commit(&endpoint)
       endpoint.publish(services)
       services.lane.setTail(tail)

@@ -116,7 +116,7 @@ struct ServiceLoop {
         pump(&endpoint)
         continue
       }
-      wait(bell, deadline: deadline)
+      wait(bell, deadline: deadline, maySpin: !endpoint.awaitsWorkers)
     }
   }
 
@@ -128,9 +128,9 @@ struct ServiceLoop {
   }
 
   /// Spins while accesses come in bursts, and sleeps when they have stopped.
-  private mutating func wait(_ bell: UInt32, deadline: VMTime?) {
+  private mutating func wait(_ bell: UInt32, deadline: VMTime?, maySpin: Bool) {
     let lane = self.lane
-    if spin.shouldSpin {
+    if maySpin, spin.shouldSpin {
       let end = HostClock.monotonic() + SpinPolicy.window
       while HostClock.monotonic() < end {
         for _ in 0..<64 {

@@ -101,6 +101,7 @@ struct IDEChannel: DeviceState, Sendable {
 
   var isEmpty: Bool { !drives[0].isPresent && !drives[1].isPresent }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.parts("drive", &drives)
     visitor.field("selected", &selected, below: 2)

@@ -218,6 +218,7 @@ public struct IDEController: DeviceState, Sendable {
     channels[channel].noteInterrupt()
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("configuration", &configuration)
     visitor.parts("channel", &channels)

@@ -135,6 +135,7 @@ struct IDEDrive: DeviceState, Sendable {
     senseSector = 0
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("error", &error)
     visitor.part("features", &features)
@@ -181,6 +182,7 @@ struct HistoryByte: DeviceState, Sendable, Equatable {
     current = value
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("current", &current)
     visitor.field("previous", &previous)

@@ -52,6 +52,7 @@ public struct IDEPCIConfiguration: DeviceState, Sendable {
     }
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("primary-timing", &primaryTiming)
     visitor.field("secondary-timing", &secondaryTiming)

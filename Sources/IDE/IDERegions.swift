@@ -42,7 +42,8 @@ public enum IDERegion: UInt8, CaseIterable, Sendable {
     case .primaryCommand, .secondaryCommand:
       isWrite && (1...5).contains(offset) ? .posted : .live
     case .primaryControl, .secondaryControl: isWrite ? .live : .mirrored
-    case .busMaster: isWrite && offset & 4 != 0 ? .posted : .live
+    // The status register and the table's address: seen through this device's reads alone.
+    case .busMaster: isWrite && (offset & 4 != 0 || offset & 7 == 2) ? .posted : .live
     }
   }
 

@@ -130,6 +130,7 @@ public struct ConfigSpace: DeviceState, Sendable {
     value[0x07] |= UInt8(truncatingIfNeeded: bits >> 8) & clearable[0x07]
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     let before = value
     visitor.bytes("value", &value)

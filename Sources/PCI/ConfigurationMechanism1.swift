@@ -53,6 +53,7 @@ public struct ConfigurationMechanism1: DeviceState, Sendable {
 
   public mutating func reset() { address = 0 }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("address", &address)
     address &= 0x80FF_FFFC

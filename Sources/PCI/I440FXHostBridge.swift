@@ -124,6 +124,7 @@ public struct I440FXHostBridge: DeviceState, Sendable {
   /// Puts every register back to its default (RST#).
   public mutating func reset() { configuration.reset() }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("configuration", &configuration)
   }

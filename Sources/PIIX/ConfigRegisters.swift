@@ -60,6 +60,7 @@ struct ConfigRegisters: DeviceState, Sendable {
 
   mutating func reset() { value = initial }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     let before = value
     visitor.bytes("value", &value)

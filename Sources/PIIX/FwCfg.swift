@@ -191,6 +191,7 @@ public struct FwCfg: DeviceState, Sendable {
     addressHigh = 0
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     var (key, cursor) = (selector, offset)
     visitor.field("selector", &key)

@@ -92,6 +92,7 @@ public struct I8237: DeviceState, Sendable {
     bits = isSet ? bits | bit : bits & ~bit
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     for channel in 0..<4 {
       visitor.field("baseAddress", &baseAddress[channel])
@@ -127,6 +128,7 @@ public struct DMAPages: DeviceState, Sendable {
 
   public mutating func reset() { self = DMAPages() }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.bytes("pages", &pages)
   }

@@ -187,6 +187,7 @@ public struct MC146818: DeviceState, Sendable {
     if wasHeld, !isHeld { loadTime(at: now) }
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.bytes("memory", &memory)
     visitor.field("index", &index)

@@ -22,6 +22,7 @@ public struct Port92: DeviceState, Sendable {
 
   public mutating func reset() { value = 0x24 }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("value", &value)
     value = value & 0xCB | 0x24
@@ -58,6 +59,7 @@ public struct Port61: DeviceState, Sendable {
     timerOutput = false
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("value", &value)
     visitor.field("timerOutput", &timerOutput)
@@ -91,6 +93,7 @@ public struct ResetControl: DeviceState, Sendable {
 
   public mutating func reset() { value = 0 }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("value", &value)
     value &= 0x06
@@ -120,6 +123,7 @@ public struct POSTPort: DeviceState, Sendable {
 
   public mutating func reset() { code = 0 }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("code", &code)
   }

@@ -51,6 +51,7 @@ public struct PIIX3ISABridge: DeviceState, Sendable {
 
   public mutating func reset() { registers.reset() }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("registers", &registers)
   }
@@ -107,6 +108,7 @@ public struct EdgeLevelControl: DeviceState, Sendable {
 
   public mutating func reset() { levels = 0 }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("levels", &levels)
     levels &= Self.mask

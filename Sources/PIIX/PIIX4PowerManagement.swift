@@ -140,6 +140,7 @@ public struct PIIX4PowerManagement: DeviceState, Sendable {
     timerToggles = toggles
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("registers", &registers)
     var bits = status.rawValue

@@ -229,6 +229,7 @@ public struct PIIXBoard: DeviceState, Sendable {
     wasClockInterrupt = clock.interrupt
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("bridge", &bridge)
     visitor.part("power", &power)

@@ -35,6 +35,7 @@ public struct SMBusHost: DeviceState, Sendable {
 
   public mutating func reset() { self = SMBusHost() }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.bytes("registers", &registers)
   }

@@ -206,6 +206,7 @@ public struct I8042: DeviceState, Sendable {
       | (mouseInterrupt ? 0x20 : 0)
   }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("keyboard", &keyboard)
     visitor.part("mouse", &mouse)

@@ -130,6 +130,7 @@ public struct PS2Keyboard: DeviceState, Sendable {
   /// The power-on state, without the self test's AAh: the controller's reset eats it.
   public mutating func reset() { self = PS2Keyboard() }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("replies", &replies)
     visitor.part("scanCodes", &scanCodes)

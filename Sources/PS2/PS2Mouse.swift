@@ -229,6 +229,7 @@ public struct PS2Mouse: DeviceState, Sendable {
 
   public mutating func reset() { self = PS2Mouse() }
 
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("replies", &replies)
     visitor.part("packet", &packet)

@@ -96,6 +96,7 @@ public struct SerialPorts: Sendable {
 }
 
 extension SerialPorts: DeviceState {
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("com1", &uarts[0])
     visitor.part("com2", &uarts[1])

@@ -178,6 +178,7 @@ public struct UART16550: Sendable {
 }
 
 extension UART16550: DeviceState {
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("received", &received)
     visitor.part("receivedErrors", &receivedErrors)

@@ -69,6 +69,7 @@ public struct VGAController: Sendable {
 }
 
 extension VGAController: DeviceState {
+  @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("sequencerIndex", &sequencerIndex)
     visitor.bytes("sequencer", &sequencer, from: 0)

@@ -43,7 +43,14 @@ extension IDEEndpoint {
   }
 
   /// The claim of a port that is not live both ways.
+  ///
+  /// The address of a table is one register of four bytes: it is written as a whole.
   private static func register(_ region: IDERegion, _ offset: UInt16) -> RegisterClaim? {
+    if region == .busMaster, offset & 4 != 0 {
+      guard offset & 3 == 0 else { return nil }
+      return RegisterClaim(
+        region: UInt16(region.rawValue), offset: UInt32(offset), byteCount: 4, write: .posted)
+    }
     let isMirrored = region.kind(at: offset, isWrite: false) == .mirrored
     let isPosted = region.kind(at: offset, isWrite: true) == .posted
     guard isMirrored || isPosted else { return nil }

@@ -136,15 +136,46 @@ extension IDEEndpoint {
     return count == Int(byteCount) ? .ok : .refusedByBus
   }
 
-  /// Gives a window back once the bus master has stopped, before the guest hears of it.
+  /// How long a window stays open after its transfer, in nanoseconds.
+  ///
+  /// A driver stops the bus master when the interrupt has told it of the end, and with that the
+  /// core closes the window: to ask for it takes as long as a small transfer.
+  private static let closingDelay: UInt64 = 1_000_000
+
+  /// Looks whether a transfer has ended whose window is still open.
+  mutating func watchWindow(_ channel: Int, _ services: HostServices) {
+    switch bus(channel) {
+    case .stopped:
+      sides[channel].isWindowOpen = false
+      sides[channel].closingTime = nil
+    case .moving: sides[channel].closingTime = nil
+    case .finished where sides[channel].isWindowOpen:
+      guard sides[channel].closingTime == nil else { return }
+      sides[channel].closingTime = services.now.advanced(by: Self.closingDelay)
+    case .finished: break
+    }
+  }
+
+  /// Gives a window back whose transfer has ended.
   mutating func closeFinishedWindow(_ channel: Int, _ services: HostServices) {
-    guard sides[channel].isWindowOpen else { return }
-    let start = UInt16(channel) * 8
-    guard controller.read(.busMaster, at: start + 2, width: .byte) & 1 == 0 else { return }
+    sides[channel].closingTime = nil
+    guard sides[channel].isWindowOpen, bus(channel) == .finished else { return }
     sides[channel].isWindowOpen = false
-    // When the guest itself has stopped it, the core has closed the window already.
-    guard controller.read(.busMaster, at: start, width: .byte) & 1 != 0 else { return }
     services.closeWindow(UInt16(channel))
+  }
+
+  private enum BusState {
+    /// The guest has stopped the bus master, and the core has closed the window with that.
+    case stopped
+    case moving
+    /// The transfer is over, and the guest has not yet stopped the bus master.
+    case finished
+  }
+
+  private mutating func bus(_ channel: Int) -> BusState {
+    let start = UInt16(channel) * 8
+    guard controller.read(.busMaster, at: start + 2, width: .byte) & 1 == 0 else { return .moving }
+    return controller.read(.busMaster, at: start, width: .byte) & 1 == 0 ? .stopped : .finished
   }
 }
 

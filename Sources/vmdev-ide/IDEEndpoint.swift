@@ -45,12 +45,16 @@ struct IDEEndpoint: DeviceEndpoint {
     self.completions = completions
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("controller", &controller)
     visitor.parts("side", &sides)
   }
 
   // MARK: - Accesses
+
+  var hasQuietPosts: Bool { true }
+  var awaitsWorkers: Bool { sides.contains { $0.running != nil } }
 
   mutating func read(
     region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
@@ -164,7 +168,6 @@ struct IDEEndpoint: DeviceEndpoint {
 
   mutating func publish(_ services: HostServices) {
     for channel in 0..<2 {
-      closeFinishedWindow(channel, services)
       services.mirror(
         channel, UInt32(controller.alternateStatus(channel: channel)), withPosts: true)
       services.setLine(channel, controller.interrupt(channel: channel))
@@ -172,6 +175,16 @@ struct IDEEndpoint: DeviceEndpoint {
         // The vCPU is answered first; a copy from the guest takes a while.
         services.watcher.notify(Self.startSource)
       }
+      watchWindow(channel, services)
+    }
+  }
+
+  var deadline: VMTime? { sides.compactMap(\.closingTime).min() }
+
+  mutating func elapsed(_ services: HostServices) {
+    for channel in 0..<2 {
+      guard let time = sides[channel].closingTime, time <= services.now else { continue }
+      closeFinishedWindow(channel, services)
     }
   }
 
@@ -198,6 +211,7 @@ struct IDEEndpoint: DeviceEndpoint {
       // A long command is many requests, one after the other.
       for channel in 0..<2 { start(channel, services) }
     } while sides.contains { $0.running != nil } && HostClock.monotonic() < end
+    for channel in 0..<2 { closeFinishedWindow(channel, services) }
   }
 
   /// Waits for what is on the workers.
@@ -235,6 +249,8 @@ struct ChannelSide: DeviceState, Sendable {
   var bulkArea: UInt8 = 0
   /// Whether the core has a window open for the channel's bus master.
   var isWindowOpen = false
+  /// When a window is closed whose transfer has ended, if the guest does not do so before.
+  var closingTime: VMTime?
   /// What is on the workers; a process begins with nothing there.
   var running: IDERequest?
   /// Whether its request waits until the machine goes on; a new process tries it once more.
@@ -243,6 +259,7 @@ struct ChannelSide: DeviceState, Sendable {
   /// Whether a request can be started.
   var isIdle: Bool { running == nil && !isHeld }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("bulk-area", &bulkArea)
     visitor.field("window-open", &isWindowOpen)

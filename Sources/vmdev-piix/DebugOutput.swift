@@ -114,6 +114,7 @@ struct DebugOutput: DeviceState {
     if let source { services.watcher.set(source, isOn: isStuck) }
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("offset", &offset)
     visitor.field("queue", &queue, capacity: Self.capacity)

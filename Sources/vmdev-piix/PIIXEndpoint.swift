@@ -325,6 +325,7 @@ struct PIIXEndpoint: DeviceEndpoint {
     base.flatMap { $0 >= lowestMovable ? $0 : nil }
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("board", &board)
     visitor.part("keyboard", &keyboard)

@@ -102,6 +102,7 @@ struct SerialBackend: DeviceState {
   /// Whether peers come and go.
   var hasPeers: Bool { kind == .socket }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.field("written", &written)
     visitor.field("phase", &phase)

@@ -173,6 +173,7 @@ struct SerialEndpoint: DeviceEndpoint {
 
   // MARK: - State
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("ports", &ports)
     visitor.parts("backend", &backends)

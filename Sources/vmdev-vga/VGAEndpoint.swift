@@ -40,6 +40,7 @@ struct VGAEndpoint: DeviceEndpoint {
     romByteCount = size
   }
 
+  @specialized(where V == StateEncoder)
   mutating func visitState<V: StateVisitor>(_ visitor: inout V) { visitor.part("vga", &vga) }
 
   func claims() -> Claims {

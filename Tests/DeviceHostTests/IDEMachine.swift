@@ -7,7 +7,7 @@ import LinuxSystem
 final class IDEMachine: FakeMachine {
   /// What the guest's PRD table describes.
   var memory: [UInt8] = []
-  private var isWindowOpen = false
+  private(set) var isWindowOpen = false
   /// What the launcher opens on request, by name.
   private var files: [String: Descriptor] = [:]
 

@@ -144,6 +144,21 @@ struct IDEProcessTests {
     try images.check()
   }
 
+  @Test("gives a window back whose bus master the guest leaves running")
+  func window() throws {
+    let images = try Images()
+    let ide = try IDEMachine()
+    try images.start(ide)
+    ide.memory = [UInt8](repeating: 0, count: 512)
+    try ide.command(0xC8, sector: 5, count: 1)
+    try ide.startBusMaster(toMemory: true)
+    _ = try ide.answer()
+    #expect(try ide.waitWhileBusy() & 0x29 == 0)
+    try ide.serve { !ide.isWindowOpen }
+    #expect(ide.memory == Array(images.content[5 * 512..<6 * 512]))
+    #expect(try ide.quit() == .exited(code: 0))
+  }
+
   @Test("goes on after it was killed in the middle of writes")
   func kills() throws {
     let images = try Images()

@@ -23,11 +23,12 @@ struct SpinPolicyTests {
     #expect(policy.shouldSpin)
   }
 
-  @Test("goes on while spinning pays, and stops at the first spin in vain")
+  @Test("goes on while no more spins are in vain than were not, four in a row at most")
   func stop() {
     var policy = SpinPolicy(processors: 2)
     for _ in 0..<2 { policy.slept(1) }
     policy.spinSucceeded()
+    policy.spinFailed()
     #expect(policy.shouldSpin)
 
     policy.spinFailed()
@@ -37,6 +38,9 @@ struct SpinPolicyTests {
     policy.slept(1)
 
     #expect(policy.shouldSpin)
+    for _ in 0..<100 { policy.spinSucceeded() }
+    for _ in 0..<4 { policy.spinFailed() }
+    #expect(!policy.shouldSpin)
   }
 
   @Test("never spins where the guest would wait for the same processor")

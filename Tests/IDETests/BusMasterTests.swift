@@ -156,6 +156,9 @@ struct BusMasterTests {
     #expect(IDERegion.primaryControl.kind(at: 0, isWrite: false) == .mirrored)
     #expect(IDERegion.primaryCommand.kind(at: 7, isWrite: true) == .live)
     #expect(IDERegion.primaryCommand.kind(at: 3, isWrite: true) == .posted)
+    #expect(
+      (0..<8).map { IDERegion.busMaster.kind(at: $0, isWrite: true) == .posted }
+        == [false, false, true, false, true, true, true, true])
     #expect(IDERegion.allCases.map(\.base) == [0x1F0, 0x3F6, 0x170, 0x376, nil])
   }
 }
