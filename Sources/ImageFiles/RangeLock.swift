@@ -24,7 +24,7 @@ final class RangeLock: Sendable {
     var waiting = 0
   }
 
-  private let state = Mutex(State())
+  private let state = Shared(State())
   private let waiters = Waiters()
 
   /// Waits until the range is free; returns what it is given back with.

@@ -15,7 +15,7 @@ public final class SharedImage<
 >: Sendable {
   /// The size of the disk in bytes.
   public let virtualSize: UInt64
-  private let image: Mutex<BlockImage<Storage, Decompressor>>
+  private let image: Shared<BlockImage<Storage, Decompressor>>
   private let ranges = RangeLock()
   private let decompressor: Decompressor
   /// What a raw image is read and written with; it has no tables to look anything up in.
@@ -32,7 +32,7 @@ public final class SharedImage<
     clusterSize = max(1, info.clusterSize)
     raw = info.format == "raw" ? (image.dataPort, info.isWritable) : nil
     self.decompressor = decompressor
-    self.image = Mutex(image)
+    self.image = Shared(image)
   }
 
   /// Fills `buffer` with the disk's bytes from `offset`.
