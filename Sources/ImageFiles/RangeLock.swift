@@ -24,12 +24,12 @@ final class RangeLock: Sendable {
     var waiting = 0
   }
 
-  private let state = Mutex(State())
+  private let state = Shared(State())
   private let waiters = Waiters()
 
   /// Waits until the range is free; returns what it is given back with.
   func lock(_ range: Range<UInt64>, isExclusive: Bool) -> UInt64 {
-    let (ticket, isFree) = state.withShortLock { state in
+    let (ticket, isFree) = state.withLock { state in
       state.last += 1
       let holder = Holder(ticket: state.last, range: range, isExclusive: isExclusive)
       let isFree = !state.holders.contains { $0.excludes(holder) }
@@ -40,7 +40,7 @@ final class RangeLock: Sendable {
     guard !isFree else { return ticket }
     while true {
       let seen = waiters.count
-      let isFree = state.withShortLock { state in
+      let isFree = state.withLock { state in
         guard let place = state.holders.firstIndex(where: { $0.ticket == ticket }) else {
           return true
         }
@@ -58,7 +58,7 @@ final class RangeLock: Sendable {
 
   /// Gives a range back.
   func unlock(_ ticket: UInt64) {
-    let isAwaited = state.withShortLock { state in
+    let isAwaited = state.withLock { state in
       state.holders.removeAll { $0.ticket == ticket }
       return state.waiting > 0
     }

@@ -15,7 +15,7 @@ public final class SharedImage<
 >: Sendable {
   /// The size of the disk in bytes.
   public let virtualSize: UInt64
-  private let image: Mutex<BlockImage<Storage, Decompressor>>
+  private let image: Shared<BlockImage<Storage, Decompressor>>
   private let ranges = RangeLock()
   private let decompressor: Decompressor
   /// What a raw image is read and written with; it has no tables to look anything up in.
@@ -32,7 +32,7 @@ public final class SharedImage<
     clusterSize = max(1, info.clusterSize)
     raw = info.format == "raw" ? (image.dataPort, info.isWritable) : nil
     self.decompressor = decompressor
-    self.image = Mutex(image)
+    self.image = Shared(image)
   }
 
   /// Fills `buffer` with the disk's bytes from `offset`.
@@ -79,7 +79,7 @@ public final class SharedImage<
   /// Makes every finished write durable.
   public func flush() throws(BlockImageError) {
     if let raw { return try raw.port.flushed() }
-    let plan = try image.withShortLock { (image) throws(BlockImageError) in
+    let plan = try image.withLock { (image) throws(BlockImageError) in
       try image.withQCOW2 { (image) throws(BlockImageError) in try image.beginFlush() }
     }
     guard let plan else { return }
@@ -98,7 +98,7 @@ public final class SharedImage<
   ) throws(BlockImageError) -> Result {
     let ticket = ranges.lock(0..<UInt64.max, isExclusive: true)
     defer { ranges.unlock(ticket) }
-    return try image.withShortLock { (image) throws(BlockImageError) in try body(&image) }
+    return try image.withLock { (image) throws(BlockImageError) in try body(&image) }
   }
 
   // MARK: What is held
@@ -127,7 +127,7 @@ public final class SharedImage<
       let range = start / clusterSize * clusterSize..<max(start, end)
       let ticket = ranges.lock(range, isExclusive: true)
       defer { ranges.unlock(ticket) }
-      try image.withShortLock { (image) throws(BlockImageError) in
+      try image.withLock { (image) throws(BlockImageError) in
         if isDiscard {
           try image.discard(at: start, count: piece)
         } else {
@@ -147,7 +147,7 @@ public final class SharedImage<
     while done < buffer.count {
       let position = offset + UInt64(done)
       let limit = buffer.count - done
-      let plan = try image.withShortLock { (image) throws(BlockImageError) in
+      let plan = try image.withLock { (image) throws(BlockImageError) in
         try image.withQCOW2 { (image) throws(BlockImageError) in
           try image.planRead(at: position, limit: limit)
         }
@@ -186,7 +186,7 @@ public final class SharedImage<
       throw .corruptCompressedCluster(guestOffset: cluster.guestOffset)
     }
     let bytes = output
-    image.withShortLock { image in
+    image.withLock { image in
       _ = try? image.withQCOW2 { (image) throws(BlockImageError) in image.keep(bytes, of: cluster) }
     }
     return output
@@ -201,7 +201,7 @@ public final class SharedImage<
     while done < bytes.count {
       let position = offset + UInt64(done)
       let limit = bytes.count - done
-      let found = try image.withShortLock { (image) throws(BlockImageError) in
+      let found = try image.withLock { (image) throws(BlockImageError) in
         try image.withQCOW2 {
           (image) throws(BlockImageError) -> (WritePlan, Storage.Port, (any SectorCipher)?)? in
           // A sector that is encrypted is written whole; what is not whole is done alone.
@@ -222,7 +222,7 @@ public final class SharedImage<
   /// Writes the start of `bytes`, whose clusters are held exclusively; returns how much it was.
   private func writeHeld(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) -> Int {
     let count = bytes.count
-    let found = try image.withShortLock { (image) throws(BlockImageError) in
+    let found = try image.withLock { (image) throws(BlockImageError) in
       try image.withQCOW2 { (image) throws(BlockImageError) in
         let cipher = try image.dataCipher()
         return (
@@ -249,13 +249,13 @@ public final class SharedImage<
         try compose(step, part, at: offset + UInt64(step.bytes.lowerBound), port, cipher)
       }
     } catch {
-      image.withShortLock { image in
+      image.withLock { image in
         _ = try? image.withQCOW2 { (image) throws(BlockImageError) in image.giveUp(plan) }
       }
       throw error
     }
     guard plan.needsCommit else { return }
-    try image.withShortLock { (image) throws(BlockImageError) in
+    try image.withLock { (image) throws(BlockImageError) in
       _ = try image.withQCOW2 { (image) throws(BlockImageError) in try image.finish(plan) }
     }
   }
@@ -280,7 +280,7 @@ public final class SharedImage<
   }
 
   private func end(_ plan: FlushPlan<Storage.Port>, isDurable: Bool) throws(BlockImageError) {
-    try image.withShortLock { (image) throws(BlockImageError) in
+    try image.withLock { (image) throws(BlockImageError) in
       _ = try image.withQCOW2 { (image) throws(BlockImageError) in
         try image.endFlush(plan, isDurable: isDurable)
       }

@@ -162,7 +162,9 @@ struct ParallelWorker: Sendable {
 
   mutating func work(on image: SharedImage<ImageFile, Inflater>) {
     do throws(BlockImageError) {
-      for step in 0..<environmentNumber("BULKHEAD_DISK_STEPS", 100) where complaint == nil { try one(step * 8 + number, image) }
+      for step in 0..<environmentNumber("BULKHEAD_DISK_STEPS", 100) where complaint == nil {
+        try one(step * 8 + number, image)
+      }
     } catch {
       complaint = "\(error)"
     }

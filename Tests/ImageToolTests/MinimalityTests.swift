@@ -20,7 +20,8 @@ struct MinimalityTests {
     let commands = [
       ["convert", "-O", "qcow2", "source.raw", "a.qcow2"],
       ["create", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", "top.qcow2"],
-      ["resize", "a.qcow2", "+1M"], ["snapshot", "-c", "one", "a.qcow2"], ["map", "source.raw"],
+      ["resize", "a.qcow2", "+1M"], ["snapshot", "create", "one", "a.qcow2"],
+      ["map", "source.raw"],
       ["bench", "-c", "50", "-d", "4", "-w", "top.qcow2"], ["info", "top.qcow2"],
       ["check", "top.qcow2"], ["commit", "top.qcow2"],
     ]
