@@ -124,6 +124,102 @@ struct SharedImageTests {
   }
 }
 
+extension SharedImageTests {
+  @Test("threads that write to the same new clusters lose nothing, however long a transfer takes")
+  func sameClusters() throws {
+    let bench = try Workbench()
+    let memory = SlowMemory(try bench.create("cluster_size=64k", size: "1M"))
+    let image = try QCOW2Image<SlowStorage, Inflater>(
+      storage: SlowStorage(memory: memory), writable: true, decompressor: Inflater())
+    let shared = SharedImage(.qcow2(image), decompressor: Inflater())
+    let group = DispatchGroup()
+    for number in 0..<4 {
+      group.enter()
+      try LinuxSystem.Thread.start("writer") {
+        let bytes = [UInt8](repeating: UInt8(number + 1), count: 512)
+        for cluster in 0..<16 {
+          try? shared.write(bytes.span, at: UInt64(cluster * 65536 + number * 4096))
+        }
+        group.leave()
+      }
+    }
+    try #require(group.wait(timeout: .now() + 60) == .success)
+    try shared.flush()
+    try bench.store(memory.bytes.withLock { $0 }, "i")
+    var twin = Twin(bytes: [UInt8](repeating: 0, count: 1 << 20))
+    for cluster in 0..<16 {
+      for number in 0..<4 {
+        let start = cluster * 65536 + number * 4096
+        twin.bytes.replaceSubrange(
+          start..<start + 512, with: repeatElement(UInt8(number + 1), count: 512))
+      }
+    }
+    try bench.judge("i", twin, "slow transfers")
+  }
+}
+
+/// Bytes that several threads write to, each for a while.
+final class SlowMemory: Sendable {
+  let bytes: Mutex<[UInt8]>
+  init(_ bytes: [UInt8]) { self.bytes = Mutex(bytes) }
+
+  func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) {
+    let copy = bytes.withLock { $0 }
+    for index in 0..<buffer.count {
+      let place = Int(offset) + index
+      buffer[index] = place < copy.count ? copy[place] : 0
+    }
+  }
+
+  func write(_ data: Span<UInt8>, at offset: UInt64) {
+    var copy: [UInt8] = []
+    for index in 0..<data.count { copy.append(data[index]) }
+    let new = copy
+    bytes.withLock { bytes in
+      let end = Int(offset) + new.count
+      if bytes.count < end { bytes += [UInt8](repeating: 0, count: end - bytes.count) }
+      bytes.replaceSubrange(Int(offset)..<end, with: new)
+    }
+  }
+}
+
+/// A storage whose port takes its time.
+struct SlowStorage: SharedStorage {
+  struct Port: StoragePort {
+    let memory: SlowMemory
+
+    func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) throws(StorageError) {
+      memory.read(into: &buffer, at: offset)
+    }
+
+    func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) {
+      usleep(1000)
+      memory.write(bytes, at: offset)
+    }
+
+    func flush() throws(StorageError) {}
+  }
+
+  let memory: SlowMemory
+
+  var byteCount: UInt64 { memory.bytes.withLock { UInt64($0.count) } }
+  var port: Port { Port(memory: memory) }
+
+  mutating func noteWritten(upTo end: UInt64) {}
+
+  mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(StorageError)
+  {
+    memory.read(into: &buffer, at: offset)
+  }
+
+  mutating func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) {
+    memory.write(bytes, at: offset)
+  }
+
+  mutating func flush() throws(StorageError) {}
+}
+
 /// What a thread does, on sectors of its own.
 struct ParallelWorker: Sendable {
   let number: Int
