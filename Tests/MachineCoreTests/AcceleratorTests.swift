@@ -38,7 +38,8 @@ struct AcceleratorTests {
     func choose(_ accelerator: CoreSettings.Accelerator) throws -> AcceleratorChoice {
       let settings = CoreSettings(
         common: CommonSettings(machine: "test", isStrict: false), accelerator: accelerator,
-        cpuModel: "host", hasKVM: false, translates: false, memoryByteCount: 1 << 20, cpus: 1, exitPort: 0x10000,
+        cpuModel: "host", hasKVM: false, translates: false, memoryByteCount: 1 << 20, cpus: 1,
+        exitPort: 0x10000,
         hasControl: false, devices: [])
       return try AcceleratorChoice.make(settings, kvm: nil)
     }

@@ -167,7 +167,8 @@ struct TranslatorTests {
       case 8:
         return form([0x0F, random.pick([0xBC, 0xBD])], reg: reg, size: max(size, 2))
       case 9:
-        return [0xF3] + form([0x0F, random.pick([0xB8, 0xBC, 0xBD])], reg: reg, size: max(size, 4))
+        return [0xF3]
+          + form([0x0F, random.pick([0xB8, 0xBC, 0xBD])], reg: reg, size: max(size, 4))
       case 10:
         let group: UInt8 = random.oneIn(2) ? 6 : 7
         // A divisor that is not too small, and a dividend that is not too large.
@@ -182,7 +183,8 @@ struct TranslatorTests {
         // The index is small: AND first.
         let prefix = random.oneIn(2) ? lock : []
         return [0x48, 0x81, 0xE1] + bytes(0x3FF, 4) + prefix
-          + form([0x0F, random.pick([0xAB, 0xB3, 0xBB])], reg: 1, size: max(size, 4), memory: true)
+          + form(
+            [0x0F, random.pick([0xAB, 0xB3, 0xBB])], reg: 1, size: max(size, 4), memory: true)
       case 13:
         var code = form(
           [0x0F, 0xBA], reg: UInt8(4 + random.below(4)), size: max(size, 4), memory: true)
@@ -230,7 +232,9 @@ struct TranslatorTests {
           return prefix[1 + random.below(3)] + code + [UInt8(truncatingIfNeeded: random.next())]
         }
       default:
-        let opcode: UInt8 = random.pick([0x00, 0x01, 0x1C, 0x20, 0x23, 0x30, 0x35, 0x38, 0x3B, 0x40])
+        let opcode: UInt8 = random.pick([
+          0x00, 0x01, 0x1C, 0x20, 0x23, 0x30, 0x35, 0x38, 0x3B, 0x40,
+        ])
         return [0x66] + form([0x0F, 0x38, opcode], reg: reg, size: 4)
       }
     }

@@ -106,7 +106,7 @@ extension BlockTranslation {
     wrote(Self.rcx, 16, rip: next)
   }
 
-  /// Sets the zero flag from the host's; the others stay. RAX and RCX are lost.
+  /// Sets the zero flag from the host's, and leaves the others; RAX and RCX are lost.
   mutating func madeZero() {
     e.byteSource(4, 0x0F, 0x94, reg: 0, rm: Self.rcx)
     e.byteSource(4, 0x0F, 0xB6, reg: Self.rcx, rm: Self.rcx)
@@ -115,7 +115,7 @@ extension BlockTranslation {
     merge(keeping: 0xBFFF)
   }
 
-  /// Puts the flags in RCX into the file's beside those that are kept. RAX is lost.
+  /// Puts the flags in RCX into the file's beside those that are kept; RAX is lost.
   private mutating func merge(keeping mask: UInt32) {
     e.memory(
       4, 0x0F, 0xB7, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))

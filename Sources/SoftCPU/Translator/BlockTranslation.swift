@@ -399,8 +399,10 @@ struct BlockTranslation: ~Copyable {
   /// Where the entries for writes lie behind those for reads.
   static let writes = Int32(64 * TLB.size)
 
-  /// After a store, whose mark is in RDX: leaves if its page holds decoded code. It is looked at
-  /// afterwards, so that who decodes meanwhile either sees what was stored or is seen here.
+  /// After a store, whose mark is in RDX: leaves if its page holds decoded code.
+  ///
+  /// It is looked at afterwards, so that who decodes meanwhile either sees what was stored or is
+  /// seen here.
   mutating func wrote(_ host: UInt8, _ size: UInt8, rip: UInt64?) {
     e.memory(8, 0x83, reg: 7, base: Self.rdx)
     e.byte(0)

@@ -112,8 +112,10 @@ struct Emitter: ~Copyable {
     }
   }
 
-  /// A vector instruction; `prefix` 0 is none, 1 is 66, 2 is F3, 3 is F2; `map` 1 is 0F, 2 is
-  /// 0F 38, 3 is 0F 3A. In memory, `rm` is the base.
+  /// A vector instruction.
+  ///
+  /// `prefix` 0 is none, 1 is 66, 2 is F3, 3 is F2; `map` 1 is 0F, 2 is 0F 38, 3 is 0F 3A. In
+  /// memory, `rm` is the base.
   mutating func vector(
     _ prefix: UInt8, map: UInt8, _ opcode: UInt8, isWide: Bool, reg: UInt8, rm: UInt8,
     isMemory: Bool
