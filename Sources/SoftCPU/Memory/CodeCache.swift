@@ -23,8 +23,8 @@ struct CodeCache: ~Copyable {
     var mode: UInt64 = 0
   }
 
-  static let blockCount = 1 << 15
-  static let instructionCount = 1 << 19
+  static let blockCount = 1 << 17
+  static let instructionCount = 1 << 20
   /// The longest block in instructions, without the end.
   static let longestBlock = 48
   /// Where ``SoftCPU/executeOne()`` puts its instruction.
@@ -65,7 +65,7 @@ struct CodeCache: ~Copyable {
 
   @inline(__always)
   private static func index(_ host: UInt) -> Int {
-    Int(truncatingIfNeeded: host ^ host >> 15) & (blockCount - 1)
+    Int(truncatingIfNeeded: host ^ host >> 17) & (blockCount - 1)
   }
 
   /// The first instruction of the block at a host address, if there is a good one.

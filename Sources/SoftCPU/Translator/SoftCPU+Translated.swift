@@ -10,8 +10,9 @@ extension SoftCPU {
     var link = 0
     prepare()
     repeat {
-      guard let code = try translatedBlock(link) else {
+      guard let code = translatedBlock(link) else {
         link = 0
+        takeBack()
         guard let place = try block() else { return try executeOne() }
         try executeBlock(place)
         // What the interpreter has executed may have changed what was prepared.
@@ -26,14 +27,19 @@ extension SoftCPU {
         mark.wasWritten(Int(gpr[Translator.Slot.scratch] & 0xFFF), count: Int(result & 0xFF))
         continue
       }
-      // Set before: it ends after that one instruction.
-      if result & Translator.Exit.single != 0 { leavesBlock = true }
-      try executeBlock(Int(result & 0xFFFF_FFFF))
+      takeBack()
+      var place = Int(result & 0xFFFF_FFFF)
+      if result & Translator.Exit.single != 0 {
+        self.code.setScratch(self.code[place])
+        place = CodeCache.scratch
+      }
+      try executeBlock(place)
       prepare()
     } while !leavesBlock && attention.pending & servable == 0
+    takeBack()
   }
 
-  /// Tells translated code what it needs to know of the translations and segments.
+  /// Tells translated code what it needs to know of the translations, segments and flags.
   @inline(__always)
   private mutating func prepare() {
     gpr[Translator.Slot.epoch] = tlb.epoch
@@ -47,18 +53,23 @@ extension SoftCPU {
     gpr[Translator.Slot.vectors] = isUsable ? 0 : 2
     gpr[Translator.Slot.mxcsr] = UInt64(mxcsr)
     gpr[Translator.Slot.vectorFile] = UInt64(vectors.address)
+    let bits = flags.bits
+    gpr[Translator.Slot.flags] = (bits & 0xD7) << 8 | bits >> 11 & 1
+  }
+
+  /// Takes the flags and MXCSR over from translated code, before anybody else looks at them.
+  @inline(__always)
+  private mutating func takeBack() {
+    mxcsr = UInt32(truncatingIfNeeded: gpr[Translator.Slot.mxcsr])
+    let made = gpr[Translator.Slot.flags]
+    flags.set(made >> 8 & 0xD5 | (made & 1) << 11)
   }
 
   /// Enters the code at an offset; returns what it comes back with.
   @inline(__always)
   private mutating func enter(_ code: Int) -> UInt64 {
-    let bits = flags.bits
-    gpr[Translator.Slot.flags] = (bits & 0xD7) << 8 | bits >> 11 & 1
     gpr[Translator.Slot.budget] = Translator.budget
     let result = translator.enter(code, gpr.address)
-    mxcsr = UInt32(truncatingIfNeeded: gpr[Translator.Slot.mxcsr])
-    let made = gpr[Translator.Slot.flags]
-    flags.set(made >> 8 & 0xD5 | (made & 1) << 11)
     instructionCount &+= Translator.budget &- gpr[Translator.Slot.budget]
     return result
   }
@@ -67,7 +78,7 @@ extension SoftCPU {
   ///
   /// `link` is the site of a jump to be aimed at it, or zero.
   @inline(__always)
-  private mutating func translatedBlock(_ link: Int) throws(Fault) -> Int? {
+  private mutating func translatedBlock(_ link: Int) -> Int? {
     translator.follow(code.generation)
     let slot = unsafe tlb.slot(rip)
     guard unsafe slot.pointee.executeTag == tlb.tag(rip) else { return nil }

@@ -72,7 +72,7 @@ struct Translator: ~Copyable {
     var padding: UInt = 0
   }
 
-  static let blockCount = 1 << 15
+  static let blockCount = 1 << 17
   static let jumpCount = 1 << 12
   /// How often a block is interpreted before it is translated.
   static let threshold = 3
@@ -106,6 +106,7 @@ struct Translator: ~Copyable {
   /// That of ``CodeCache``: places in it are good as long as it stays.
   private var generation: UInt64 = 0
   private(set) var translatedCount = 0
+  private var turn = 0
 
   /// Whether there is memory for code at all.
   let isOn: Bool
@@ -142,20 +143,36 @@ struct Translator: ~Copyable {
 
   @inline(__always)
   private static func index(_ host: UInt, _ rip: UInt64) -> Int {
-    Int(truncatingIfNeeded: host ^ host >> 15 ^ UInt(truncatingIfNeeded: rip >> 12))
+    Int(truncatingIfNeeded: host ^ host >> 17 ^ UInt(truncatingIfNeeded: rip >> 12))
       & (blockCount - 1)
   }
 
-  /// The block at a place, new if there was none.
   @inline(__always)
-  func find(_ host: UInt, _ rip: UInt64) -> Block {
-    let block = unsafe blocks[Self.index(host, rip)]
-    return block.host == host && block.rip == rip ? block : Block(host: host, rip: rip)
+  private func isAt(_ index: Int, _ host: UInt, _ rip: UInt64) -> Bool {
+    unsafe blocks[index].host == host && blocks[index].rip == rip
   }
 
+  /// The block at a place, new if there was none; each has two places where it may be.
   @inline(__always)
+  func find(_ host: UInt, _ rip: UInt64) -> Block {
+    let index = Self.index(host, rip)
+    if isAt(index, host, rip) { return unsafe blocks[index] }
+    if isAt(index ^ 1, host, rip) { return unsafe blocks[index ^ 1] }
+    return Block(host: host, rip: rip)
+  }
+
   mutating func set(_ block: Block) {
-    unsafe blocks[Self.index(block.host, block.rip)] = block
+    var index = Self.index(block.host, block.rip)
+    if !isAt(index, block.host, block.rip) {
+      if isAt(index ^ 1, block.host, block.rip) {
+        index ^= 1
+      } else if unsafe blocks[index].host != 0 {
+        // One of the two goes, in turns.
+        turn ^= 1
+        index ^= unsafe blocks[index ^ 1].host == 0 ? 1 : turn
+      }
+    }
+    unsafe blocks[index] = block
   }
 
   /// Forgets all code if the decoded instructions are no longer what they were.
