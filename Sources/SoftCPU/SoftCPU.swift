@@ -117,9 +117,7 @@ public struct SoftCPU: ~Copyable {
     tlb = TLB()
     code = CodeCache()
     translator = Translator(
-      codeMemory,
-      Translator.Abilities(
-        instructionSets: instructionSets, vectors: vectorFeatures.rawValue))
+      codeMemory, Translator.Abilities(instructionSets: instructionSets))
     reset()
   }
 }

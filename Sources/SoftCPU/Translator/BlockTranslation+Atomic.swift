@@ -38,12 +38,6 @@ extension BlockTranslation {
     return true
   }
 
-  /// A guest register's value in RCX.
-  private mutating func copy(_ guest: UInt8) {
-    let source = use(guest, Self.rcx)
-    if source != Self.rcx { e.registers(8, 0x8B, reg: Self.rcx, rm: source) }
-  }
-
   private mutating func lockedArithmetic(_ i: Instruction) {
     operand(i, i.size, isWrite: true)
     let takesCarry = i.vvvv == 2 || i.vvvv == 3
@@ -104,26 +98,6 @@ extension BlockTranslation {
     e.load(lent, slot: 7)
     e.load(Self.rdx, slot: Slot.mark)
     wrote(Self.rcx, 16, rip: next)
-  }
-
-  /// Sets the zero flag from the host's, and leaves the others; RAX and RCX are lost.
-  mutating func madeZero() {
-    e.byteSource(4, 0x0F, 0x94, reg: 0, rm: Self.rcx)
-    e.byteSource(4, 0x0F, 0xB6, reg: Self.rcx, rm: Self.rcx)
-    e.registers(4, 0xC1, reg: 4, rm: Self.rcx)
-    e.byte(14)
-    merge(keeping: 0xBFFF)
-  }
-
-  /// Puts the flags in RCX into the file's beside those that are kept; RAX is lost.
-  private mutating func merge(keeping mask: UInt32) {
-    e.memory(
-      4, 0x0F, 0xB7, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
-    e.registers(4, 0x81, reg: 4, rm: Self.rax)
-    e.word32(mask)
-    e.registers(4, 0x0B, reg: Self.rax, rm: Self.rcx)
-    e.memory(2, 0x89, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
-    areFlagsInHost = false
   }
 
   // MARK: - Bits

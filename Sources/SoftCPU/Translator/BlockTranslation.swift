@@ -79,7 +79,6 @@ struct BlockTranslation: ~Copyable {
   /// Entered as a C function: the register file in RDI, where to go on in RSI.
   static func entry(_ e: inout Emitter) {
     e.append([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x50])
-    // RSI has the place; RDI the file.
     e.registers(8, 0x8B, reg: rax, rm: 6)
     e.registers(8, 0x8B, reg: context, rm: 7)
     for guest in 0..<16 where homes[guest] != 255 { e.load(homes[guest], slot: guest) }
@@ -185,8 +184,7 @@ struct BlockTranslation: ~Copyable {
     }
     for (site, number, rip) in slow {
       e.aim(site)
-      e.memory(8, 0x81, reg: 0, base: Self.context, displacement: Int32(8 * Slot.budget))
-      e.word32(UInt32(effects.count - number))
+      giveBack(effects.count - number)
       e.constant(slot: Slot.rip, rip)
       e.constant(Self.rax, UInt64(place.first + number))
       goOut(to: common.leave)
@@ -195,19 +193,23 @@ struct BlockTranslation: ~Copyable {
       e.aim(site)
       e.store(host, slot: Slot.scratch)
       e.store(Self.rdx, slot: Slot.mark)
-      e.memory(8, 0x81, reg: 0, base: Self.context, displacement: Int32(8 * Slot.budget))
-      e.word32(UInt32(effects.count - number - 1))
+      giveBack(effects.count - number - 1)
       if let rip { e.constant(slot: Slot.rip, rip) }
       e.constant(Self.rax, Translator.Exit.wroteCode | UInt64(size))
       goOut(to: common.leave)
     }
     e.aim(spent)
-    e.memory(8, 0x81, reg: 0, base: Self.context, displacement: Int32(8 * Slot.budget))
-    e.word32(UInt32(effects.count))
+    giveBack(effects.count)
     e.aim(stale)
     e.constant(slot: Slot.rip, place.rip)
     e.constant(Self.rax, 0)
     goOut(to: common.leave)
+  }
+
+  /// Puts instructions that were not executed back into the budget.
+  private mutating func giveBack(_ count: Int) {
+    e.memory(8, 0x81, reg: 0, base: Self.context, displacement: Int32(8 * Slot.budget))
+    e.word32(UInt32(count))
   }
 
   mutating func goOut(to target: Int) { e.jump(to: target - place.offset) }
@@ -246,6 +248,12 @@ struct BlockTranslation: ~Copyable {
     if home != 255 { return home }
     e.load(scratch, slot: Int(guest & 15))
     return scratch
+  }
+
+  /// Copies a guest register's value into RCX.
+  mutating func copy(_ guest: UInt8) {
+    let source = use(guest, Self.rcx)
+    if source != Self.rcx { e.registers(8, 0x8B, reg: Self.rcx, rm: source) }
   }
 
   /// Puts what ``use(_:_:)`` has given for a guest register back where that stays.
@@ -328,10 +336,24 @@ struct BlockTranslation: ~Copyable {
       e.registers(4, 0xC1, reg: 4, rm: Self.rcx)
       e.byte(8)
     }
+    merge(keeping: both ? 0xFEFE : 0xFEFF)
+  }
+
+  /// Sets the zero flag from the host's, and leaves the others; RAX and RCX are lost.
+  mutating func madeZero() {
+    e.byteSource(4, 0x0F, 0x94, reg: 0, rm: Self.rcx)
+    e.byteSource(4, 0x0F, 0xB6, reg: Self.rcx, rm: Self.rcx)
+    e.registers(4, 0xC1, reg: 4, rm: Self.rcx)
+    e.byte(14)
+    merge(keeping: 0xBFFF)
+  }
+
+  /// Puts the flags in RCX into the file's beside those that are kept; RAX is lost.
+  mutating func merge(keeping mask: UInt32) {
     e.memory(
       4, 0x0F, 0xB7, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
     e.registers(4, 0x81, reg: 4, rm: Self.rax)
-    e.word32(both ? 0xFEFE : 0xFEFF)
+    e.word32(mask)
     e.registers(4, 0x0B, reg: Self.rax, rm: Self.rcx)
     e.memory(2, 0x89, reg: Self.rax, base: Self.context, displacement: Int32(8 * Slot.flags))
     areFlagsInHost = false
@@ -576,7 +598,7 @@ struct BlockTranslation: ~Copyable {
   /// INC, DEC, NOT and NEG.
   mutating func unary(_ i: Instruction, _ operation: UInt16, _ size: UInt8) {
     let opcode = Self.byteForm(operation < 2 ? 0xFF : 0xF7, size)
-    let field: UInt8 = operation < 2 ? UInt8(operation) : UInt8(operation)
+    let field = UInt8(operation)
     if i.opNumber & 1 == Op.incM8.rawValue & 1 {
       operand(i, size, isWrite: true)
       if operation < 2 { needCarry() }
@@ -606,8 +628,7 @@ struct BlockTranslation: ~Copyable {
       e.byte(UInt8(truncatingIfNeeded: i.immediate))
       finish(i.rm, target)
     } else {
-      let count = use(1, Self.rcx)
-      if count != Self.rcx { e.registers(8, 0x8B, reg: Self.rcx, rm: count) }
+      copy(1)
       let target = use(i.rm, Self.rax)
       e.registers(size, Self.byteForm(0xD3, size), reg: group, rm: target)
       // A count of zero still clears the upper half.
@@ -708,8 +729,7 @@ struct BlockTranslation: ~Copyable {
       finish(i.reg, target)
     default:
       if i.isRegister {
-        let source = use(i.rm, Self.rcx)
-        if source != Self.rcx { e.registers(8, 0x8B, reg: Self.rcx, rm: source) }
+        copy(i.rm)
       } else {
         e.memory(i.size, 0x8B, reg: Self.rcx, base: Self.rax)
       }
@@ -791,8 +811,7 @@ struct BlockTranslation: ~Copyable {
     default:
       // JMP and CALL to what a register or memory says.
       if i.isRegister {
-        let source = use(i.rm, Self.rcx)
-        if source != Self.rcx { e.registers(8, 0x8B, reg: Self.rcx, rm: source) }
+        copy(i.rm)
       } else {
         operand(i, 8, isWrite: false)
         e.memory(8, 0x8B, reg: Self.rcx, base: Self.rax)

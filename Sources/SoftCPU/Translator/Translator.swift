@@ -96,7 +96,6 @@ struct Translator: ~Copyable {
   struct Abilities: BitwiseCopyable {
     /// As ``SoftCPU/instructionSets``.
     var instructionSets: UInt32
-    var vectors: UInt32
 
     func has(_ feature: SoftCPU.Feature) -> Bool { instructionSets >> feature.rawValue & 1 != 0 }
   }

@@ -10,13 +10,7 @@ start:
   mov ds, ax
   mov ss, ax
   mov sp, 0x800
-  mov ax, 0x0600
-  mov es, ax
-  mov si, others
-  xor di, di
-  mov cx, others.end - others
-  cs rep movsb
-  wake_others
+  start_others
   jmp 0x0600:0
 
 others:

@@ -11,14 +11,7 @@ start:
   mov ds, ax
   mov ss, ax
   mov sp, 0x800
-  ; Start the others at 1000h:0, copied from below.
-  mov ax, 0x0600
-  mov es, ax
-  mov si, others
-  xor di, di
-  mov cx, others.end - others
-  cs rep movsb
-  wake_others
+  start_others
   mov ebp, 0
   jmp 0x0600:0
 

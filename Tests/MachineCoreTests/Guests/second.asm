@@ -7,13 +7,7 @@ start:
   mov ds, ax
   mov ss, ax
   mov sp, 0x800
-  mov ax, 0x0600
-  mov es, ax
-  mov si, others
-  xor di, di
-  mov cx, others.end - others
-  cs rep movsb
-  wake_others
+  start_others
 .count:
   inc dword [0x914]
   mov dx, 0x3FF
