@@ -5,6 +5,9 @@ public protocol StoragePort: Sendable {
   /// Fills `buffer` with the bytes from `offset`; bytes past the end read as zero.
   func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) throws(StorageError)
 
+  /// Fills `buffer` from `offset` when that needs no waiting; else the buffer holds anything.
+  func readCached(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) -> Bool
+
   /// Writes all of `bytes` at `offset`.
   func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError)
 
@@ -15,6 +18,13 @@ public protocol StoragePort: Sendable {
 
   /// Makes everything written so far durable.
   func flush() throws(StorageError)
+}
+
+extension StoragePort {
+  /// Says that it always has to wait.
+  public func readCached(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) -> Bool {
+    false
+  }
 }
 
 /// A storage whose data may be read and written past it, while others use the storage itself.

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -204,6 +205,11 @@ pid_t bh_peer_process(int fd) {
   socklen_t size = sizeof peer;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return -errno;
   return peer.pid > 0 ? peer.pid : -ESRCH;
+}
+
+int64_t bh_read_at(int fd, void *bytes, size_t count, int64_t offset, int flags) {
+  struct iovec io = {bytes, count};
+  return RESULT(preadv2(fd, &io, 1, offset, flags));
 }
 
 int bh_accept(int fd) { return RESULT(accept4(fd, NULL, NULL, SOCK_CLOEXEC)); }

@@ -21,6 +21,8 @@ public final class HostServices {
   /// Sources other than register accesses.
   public let watcher: Watcher
 
+  /// The slot whose vCPU waits for what is being done, if one does.
+  var waitingSlot: Int?
   /// Requests from the core that came while a reply was awaited.
   var deferred: [Packet] = []
   private var nextSequence: UInt32 = 1
@@ -87,6 +89,9 @@ public final class HostServices {
 
   // MARK: - Requests to the core
 
+  /// Whether a vCPU waits for the end of what is being done: it copies at once.
+  public var isWaitedFor: Bool { waitingSlot != nil }
+
   /// Copies between the bounce buffer and the memory behind a window.
   ///
   /// Returns how many bytes were copied: fewer than asked for at the window's end, none when
@@ -98,6 +103,9 @@ public final class HostServices {
     let request = DMARequest(
       window: window, direction: direction, windowOffset: windowOffset,
       bounceOffset: UInt32(bounceOffset), byteCount: UInt32(byteCount))
+    if let waitingSlot {
+      return min(Int(lane.copy(waitingSlot, request) ?? 0), byteCount)
+    }
     guard let reply: DMAReply = ask(.dma, request) else { return 0 }
     return min(Int(reply.byteCount), byteCount)
   }

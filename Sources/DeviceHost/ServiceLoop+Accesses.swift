@@ -15,6 +15,8 @@ extension ServiceLoop {
       lane.answer(slot)
       return
     }
+    services.waitingSlot = slot
+    defer { services.waitingSlot = nil }
     // Posted writes that came before this request are done first.
     let head = lane.head
     let areJoined = head != tail && head &- tail <= Self.batch && endpoint.hasQuietPosts

@@ -64,7 +64,36 @@ public final class CoreLane: Sendable {
     memory.acquire32(at: LaneLayout.slot(slot) + LaneLayout.slotState) == SlotState.answered
   }
 
-  /// Sleeps until the reply is there or `timeout` nanoseconds are over; may return early.
+  /// Whether the device waits for a copy before it replies.
+  @inline(__always)
+  public func isCopying(_ slot: Int) -> Bool {
+    memory.acquire32(at: LaneLayout.slot(slot) + LaneLayout.slotState) == SlotState.copying
+  }
+
+  /// What the device wants copied; `nil` when it is no copy.
+  public func copy(_ slot: Int) -> DMARequest? {
+    let at = LaneLayout.slot(slot)
+    let window = memory.load(UInt32.self, at: at + LaneLayout.slotCopyWindow)
+    let code = memory.load(UInt32.self, at: at + LaneLayout.slotCopyDirection)
+    guard let window = UInt16(exactly: window),
+      let direction = UInt8(exactly: code).flatMap(DMARequest.Direction.init(rawValue:)),
+      direction != .close
+    else { return nil }
+    return DMARequest(
+      window: window, direction: direction,
+      windowOffset: memory.load(UInt64.self, at: at + LaneLayout.slotCopyWindowOffset),
+      bounceOffset: memory.load(UInt32.self, at: at + LaneLayout.slotCopyBounceOffset),
+      byteCount: memory.load(UInt32.self, at: at + LaneLayout.slotCopyByteCount))
+  }
+
+  /// Ends a copy; `nil` says that its window is not open.
+  public func endCopy(_ slot: Int, _ byteCount: UInt32?) {
+    let at = LaneLayout.slot(slot)
+    memory.store(byteCount ?? UInt32.max, at: at + LaneLayout.slotCopyDone)
+    memory.release32(SlotState.requested, at: at + LaneLayout.slotState)
+  }
+
+  /// Sleeps until the reply is there, a copy is wanted, or `timeout` nanoseconds are over; may return early.
   public func sleep(_ slot: Int, timeout: UInt64) {
     let at = LaneLayout.slot(slot)
     memory.storeSequential32(1, at: at + LaneLayout.slotWaiting)
@@ -90,6 +119,7 @@ public final class CoreLane: Sendable {
   public func isGarbled(_ slot: Int) -> Bool {
     let state = memory.acquire32(at: LaneLayout.slot(slot) + LaneLayout.slotState)
     return state != SlotState.requested && state != SlotState.answered
+      && state != SlotState.copying
   }
 
   /// Writes a request's fields again, for a successor, whatever was written over them.
@@ -99,7 +129,8 @@ public final class CoreLane: Sendable {
   /// - Precondition: `access` and `sequence` are those of the slot's last ``submit``.
   public func restate(_ access: LaneAccess, slot: Int, sequence: UInt32) {
     putFields(access, slot: slot, sequence: sequence)
-    guard isGarbled(slot) else { return }
+    // A copy is done again with the request.
+    guard isGarbled(slot) || isCopying(slot) else { return }
     memory.release32(
       SlotState.requested, at: LaneLayout.slot(slot) + LaneLayout.slotState)
     bumpDoorbell()

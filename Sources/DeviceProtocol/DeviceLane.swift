@@ -110,6 +110,40 @@ public final class DeviceLane: Sendable {
     }
   }
 
+  /// How long a copy may take, in nanoseconds: it is memory to memory.
+  private static let copyPatience: UInt64 = 2_000_000_000
+  private static let copySpin: UInt64 = 1_000_000
+
+  /// Has the vCPU that waits for the slot's reply copy between the bounce buffer and a window.
+  ///
+  /// - Precondition: the slot's request was taken and not answered.
+  /// - Returns: How many bytes were copied; `nil` when the window is not open, or nobody waits
+  ///   any more.
+  public func copy(_ slot: Int, _ request: DMARequest) -> UInt32? {
+    let at = LaneLayout.slot(slot)
+    let state = at + LaneLayout.slotState
+    guard memory.acquire32(at: state) == SlotState.requested else { return nil }
+    memory.store(UInt32(request.window), at: at + LaneLayout.slotCopyWindow)
+    memory.store(UInt32(request.direction.rawValue), at: at + LaneLayout.slotCopyDirection)
+    memory.store(request.windowOffset, at: at + LaneLayout.slotCopyWindowOffset)
+    memory.store(request.bounceOffset, at: at + LaneLayout.slotCopyBounceOffset)
+    memory.store(request.byteCount, at: at + LaneLayout.slotCopyByteCount)
+    memory.storeSequential32(SlotState.copying, at: state)
+    if memory.loadSequential32(at: at + LaneLayout.slotWaiting) != 0 { memory.wake(at: state) }
+    let start = HostClock.monotonic()
+    while memory.acquire32(at: state) == SlotState.copying {
+      let time = HostClock.monotonic() - start
+      guard time < Self.copyPatience else { return nil }
+      if time > Self.copySpin {
+        memory.wait(at: state, while: SlotState.copying, timeout: Self.copySpin)
+      }
+      for _ in 0..<64 { Thread.relax() }
+    }
+    guard memory.acquire32(at: state) == SlotState.requested else { return nil }
+    let done = memory.load(UInt32.self, at: at + LaneLayout.slotCopyDone)
+    return done == UInt32.max ? nil : done
+  }
+
   /// Copies bytes out of a slot's block.
   public func block(_ slot: Int, count: Int) -> [UInt8] {
     memory.bytes(

@@ -65,6 +65,18 @@ public enum LaneLayout {
   public static let slotReplyItems = 72
   /// 1 while the core sleeps on the state.
   public static let slotWaiting = 128
+  /// Of a copy that the device asks for: the window, 32 bits.
+  public static let slotCopyWindow = 192
+  /// Its direction (``DMARequest/Direction``), 32 bits.
+  public static let slotCopyDirection = 196
+  /// Where in the window it begins, 64 bits.
+  public static let slotCopyWindowOffset = 200
+  /// Where in the bounce buffer, 32 bits.
+  public static let slotCopyBounceOffset = 208
+  /// Its length in bytes, 32 bits.
+  public static let slotCopyByteCount = 212
+  /// From the core: how many bytes were copied, all ones when the window is not open, 32 bits.
+  public static let slotCopyDone = 216
   /// The block.
   public static let slotBlock = 4096
   public static let blockBytes = 4096
@@ -84,6 +96,8 @@ public enum SlotState {
   public static let requested: UInt32 = 1
   /// The device has put the reply in.
   public static let answered: UInt32 = 2
+  /// The device asks for a copy before it answers; the core does it and goes back to requested.
+  public static let copying: UInt32 = 3
 }
 
 /// What a request in a slot asks for.

@@ -36,6 +36,11 @@ public struct FilePort: StoragePort {
     for index in got..<buffer.count { buffer[index] = 0 }
   }
 
+  public func readCached(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) -> Bool {
+    guard direct == nil, offset < Self.mostBytes else { return false }
+    return file.readCached(into: &buffer, at: offset)
+  }
+
   public func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) {
     guard isWritable else { throw .readOnly }
     guard offset < Self.mostBytes else { throw .pastEnd(offset: offset) }

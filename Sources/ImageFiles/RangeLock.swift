@@ -56,6 +56,17 @@ final class RangeLock: Sendable {
     }
   }
 
+  /// Takes the range if it is free.
+  func lockNow(_ range: Range<UInt64>, isExclusive: Bool) -> UInt64? {
+    state.withLock { state in
+      let holder = Holder(ticket: state.last + 1, range: range, isExclusive: isExclusive)
+      guard !state.holders.contains(where: { $0.excludes(holder) }) else { return nil }
+      state.last += 1
+      state.holders.append(holder)
+      return state.last
+    }
+  }
+
   /// Gives a range back.
   func unlock(_ ticket: UInt64) {
     let isAwaited = state.withLock { state in

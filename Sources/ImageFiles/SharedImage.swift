@@ -50,6 +50,38 @@ public final class SharedImage<
     try readHeld(into: &buffer, at: offset)
   }
 
+  /// Fills `buffer` with the disk's bytes from `offset` when that needs no waiting.
+  ///
+  /// Where it does, or anything is wrong, the buffer holds anything.
+  public func readCached(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) -> Bool {
+    guard offset <= virtualSize, UInt64(buffer.count) <= virtualSize - offset else { return false }
+    if let raw { return raw.port.readCached(into: &buffer, at: offset) }
+    guard let ticket = ranges.lockNow(clusters(offset, buffer.count), isExclusive: false) else {
+      return false
+    }
+    defer { ranges.unlock(ticket) }
+    var done = 0
+    while done < buffer.count {
+      let position = offset + UInt64(done)
+      let limit = buffer.count - done
+      let found = try? image.withLock { (image) throws(BlockImageError) in
+        try image.withQCOW2 { (image) throws(BlockImageError) in
+          try image.planRead(at: position, limit: limit, bringsTables: false)
+        }
+      }
+      guard let plan = found ?? nil else { return false }
+      var part = buffer._mutatingExtracting(done..<done + plan.count)
+      switch plan.source {
+      case .zero: part.update(repeating: 0)
+      case .data(let port, let place, nil):
+        guard port.readCached(into: &part, at: place) else { return false }
+      case .data, .inflated, .compressed, .absent: return false
+      }
+      done += plan.count
+    }
+    return true
+  }
+
   /// Writes `bytes` to the disk at `offset`.
   public func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) {
     try check(offset, bytes.count)

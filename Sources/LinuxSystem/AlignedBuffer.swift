@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CLinux
 internal import Glibc
 
 /// Memory that begins at a page, for transfers that pass the host's page cache (O_DIRECT).
@@ -25,11 +26,11 @@ public final class AlignedBuffer: @unchecked Sendable {
     precondition(place >= 0 && count >= 0 && count <= byteCount - place)
     while true {
       // SAFETY: the bounds were checked; the kernel writes within them.
-      let got = unsafe pread(
-        file.raw, memory.baseAddress.map { unsafe $0 + place }, count, off_t(offset))
-      if got < 0 && errno == EINTR { continue }
-      guard got >= 0 else { throw SystemError("pread", errno) }
-      return got
+      let got = unsafe bh_read_at(
+        file.raw, memory.baseAddress.map { unsafe $0 + place }, count, Int64(offset), 0)
+      if got == -Int64(EINTR) { continue }
+      guard got >= 0 else { throw SystemError("preadv2", Int32(-got)) }
+      return Int(got)
     }
   }
 

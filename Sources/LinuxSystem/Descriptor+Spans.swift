@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CLinux
 internal import Glibc
 
 /// Transfers straight between a file and a caller's buffer.
@@ -14,16 +15,29 @@ extension Descriptor {
     // SAFETY: the kernel writes only into the rest of the buffer, which outlives the calls.
     unsafe buffer.withUnsafeMutableBufferPointer { buffer in
       while done < buffer.count, let start = buffer.baseAddress {
-        let got = unsafe pread(
-          file, start + done, buffer.count - done, off_t(offset) + off_t(done))
-        if got < 0 && errno == EINTR { continue }
-        if got < 0 { failure = errno }
+        let got = unsafe bh_read_at(
+          file, start + done, buffer.count - done, Int64(offset) + Int64(done), 0)
+        if got == -Int64(EINTR) { continue }
+        if got < 0 { failure = Int32(-got) }
         guard got > 0 else { break }
-        done += got
+        done += Int(got)
       }
     }
-    guard failure == 0 else { throw SystemError("pread", failure) }
+    guard failure == 0 else { throw SystemError("preadv2", failure) }
     return done
+  }
+
+  /// Fills `buffer` from `offset` when the host has all of it in its page cache (RWF_NOWAIT).
+  ///
+  /// Where it has not, or the file system cannot say, the buffer holds anything.
+  public func readCached(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) -> Bool {
+    let file = raw
+    let count = buffer.count
+    // SAFETY: the kernel writes only into the buffer, which outlives the call.
+    return unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+      unsafe bh_read_at(file, buffer.baseAddress, count, Int64(offset), 8 /* RWF_NOWAIT */)
+        == Int64(count)
+    }
   }
 
   /// Reads some bytes from a stream; returns how many, 0 at its end.

@@ -87,6 +87,20 @@ public final class Mapping: @unchecked Sendable {
     }
   }
 
+  /// Lends bytes for reading into, straight from a file.
+  ///
+  /// The caller shares them with a process that it trusts, and that uses them only when told.
+  public func withMutableSpan<Result, Failure: Error>(
+    at offset: Int, count: Int,
+    _ body: (inout MutableSpan<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    check(offset, count)
+    // SAFETY: the bounds were checked; the span ends with the call, and the mapping outlives it.
+    var span = unsafe MutableSpan(
+      _unsafeStart: (base + offset).assumingMemoryBound(to: UInt8.self), count: count)
+    return try body(&span)
+  }
+
   /// Copies bytes in.
   public func copy(_ bytes: RawSpan, to offset: Int) {
     let count = bytes.byteCount

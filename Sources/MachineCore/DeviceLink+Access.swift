@@ -80,7 +80,8 @@ extension DeviceLink {
     defer { flight.release32(0, at: 4 * cpu.slot) }
     lane.submit(access, slot: cpu.slot, sequence: sequence)
     if cpu.mayBeSpun(index) {
-      let end = HostClock.monotonic() + CPUContext.spinWindow
+      var end = HostClock.monotonic() + CPUContext.spinWindow
+      var copies = 0
       repeat {
         for _ in 0..<64 {
           if lane.isAnswered(cpu.slot) {
@@ -89,10 +90,33 @@ extension DeviceLink {
           }
           Thread.relax()
         }
+        if lane.isCopying(cpu.slot), copies < Self.mostCopies {
+          copyForDevice(cpu)
+          copies += 1
+          end = HostClock.monotonic() + CPUContext.spinWindow
+        }
       } while HostClock.monotonic() < end
       cpu.spun(index, hit: false)
     }
     return cpu.machine.whileWaiting { sleep(access, sequence, cpu) }
+  }
+
+  /// How many copies a device may ask for before what it takes for an answer is looked at.
+  private static let mostCopies = 16
+
+  /// Copies for the device, which waits for that before it answers this vCPU.
+  private func copyForDevice(_ cpu: CPUContext) {
+    var byteCount: UInt32?
+    let process = state.withLock { $0.process }
+    do throws(ChannelError) {
+      guard let request = lane.copy(cpu.slot) else {
+        throw .broken(ProtocolError("no copy in its slot"))
+      }
+      byteCount = try transfer(request, cpu.machine)
+    } catch {
+      cpu.machine.fault(self, process, .protocolBroken, "\(error)")
+    }
+    lane.endCopy(cpu.slot, byteCount)
   }
 
   private func sleep(_ access: LaneAccess, _ sequence: UInt32, _ cpu: CPUContext)
@@ -118,6 +142,7 @@ extension DeviceLink {
         lane.restate(access, slot: slot, sequence: sequence)
         continue
       }
+      if lane.isCopying(slot) { copyForDevice(cpu) }
       if lane.isGarbled(slot) {
         cpu.machine.fault(self, process, .protocolBroken, "a request's slot was written over")
         HostClock.sleep(1_000_000)

@@ -11,7 +11,7 @@ extension SandboxProfile {
         SyscallRule("recvmsg", "files that the tool opened, by the names in images"),
         SyscallRule("sendmsg", "the names in images, for the tool to open"),
         SyscallRule("write", "the output"),
-        SyscallRule("pread64", "bytes of the images"),
+        SyscallRule("preadv2", "bytes of the images"),
         SyscallRule("pwrite64", "bytes of the images"),
         .seldom("fdatasync", "what was written is durable"),
         .seldom("ftruncate", "the length of an image file"),

@@ -136,7 +136,7 @@ extension SandboxProfile {
     var profile = device(
       "ide",
       [
-        SyscallRule("pread64", "sectors and tables of the images"),
+        SyscallRule("preadv2", "sectors and tables of the images"),
         SyscallRule("pwrite64", "sectors and tables of the images"),
         .seldom("fdatasync", "the guest's cache flush, which it may never ask for"),
         .seldom("ftruncate", "zeroes at the end of a growing image become a hole"),

@@ -15,8 +15,6 @@ final class Drive: Sendable {
   let name: String
   var virtualSize: UInt64 { image.virtualSize }
   fileprivate let image: SharedImage<ImageFile, Inflater>
-  /// What goes between the image and the bounce buffer.
-  private let buffers = Mutex<[[UInt8]]>([])
   /// How many errors went to the log.
   private let reports = Atomic(0)
 
@@ -31,6 +29,8 @@ final class Drive: Sendable {
 
   /// The most bytes that one request moves.
   static let mostBytes = 512 << 10
+  /// The most that is read while the guest waits: as long as some ten register accesses.
+  private static let mostCachedBytes = 256 << 10
   private static let mostReports = 100
 
   init(name: String, image: consuming sending DriveImage) {
@@ -45,14 +45,21 @@ final class Drive: Sendable {
     _ request: IDERequest, bounce: Mapping, at start: Int, ignoringReadErrors: Bool
   ) -> Outcome {
     var work = DriveWork(drive: self, ignoresReadErrors: ignoringReadErrors)
-    work.buffer = buffers.withLock { $0.popLast() } ?? []
     let result = work.run(request, bounce: bounce, at: start)
-    let buffer = work.buffer
-    buffers.withLock { $0.append(buffer) }
     guard result != .ok, let failure = work.failure else { return Outcome(result: result) }
     var outcome = Outcome(result: result, reason: "\(name): \(failure.text)")
     if case .storage(.noSpace) = failure.error { outcome.isFull = true }
     return outcome
+  }
+
+  /// Reads what a request wants when the host has it in its page cache; no thread waits then.
+  func readCached(_ request: IDERequest, bounce: Mapping, at start: Int) -> Bool {
+    guard case .read(let sector, let count) = request.kind, sector <= 1 << 48 else { return false }
+    let size = UInt64(request.sectorSize)
+    guard UInt64(count) * size <= UInt64(Self.mostCachedBytes) else { return false }
+    return bounce.withMutableSpan(at: start, count: Int(UInt64(count) * size)) { span in
+      image.readCached(into: &span, at: sector * size)
+    }
   }
 
   /// Makes everything written durable.
@@ -71,7 +78,6 @@ final class Drive: Sendable {
 private struct DriveWork {
   let drive: Drive
   let ignoresReadErrors: Bool
-  var buffer: [UInt8] = []
   /// The last error.
   var failure: (error: BlockImageError, text: String)?
 
@@ -189,13 +195,10 @@ private struct DriveWork {
     if direction == .write {
       return try image.write(bounce.bytes(at: place, count: count).span, at: position)
     }
-    var bytes: [UInt8] = []
-    swap(&bytes, &buffer)
-    defer { swap(&bytes, &buffer) }
-    if bytes.count != count { bytes = [UInt8](repeating: 0, count: count) }
-    var span = bytes.mutableSpan
-    try image.read(into: &span, at: position)
-    if direction == .read { bounce.copy(bytes, to: place) }
+    // What is only verified goes to the same place; nobody looks at it there.
+    try bounce.withMutableSpan(at: place, count: count) { (span) throws(BlockImageError) in
+      try image.read(into: &span, at: position)
+    }
   }
 
   private mutating func report(_ error: BlockImageError, _ text: String) {

@@ -62,6 +62,10 @@ extension IDEEndpoint {
       case .none: break
       }
     }
+    if services.isWaitedFor, drive.readCached(request, bounce: bounce, at: place) {
+      let outcome = Drive.Outcome(result: .ok)
+      return finish(Completions.Completion(request: request, outcome: outcome), services)
+    }
     sides[channel].running = request
     let completions = completions
     let watcher = services.watcher

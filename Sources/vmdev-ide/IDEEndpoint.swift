@@ -89,6 +89,8 @@ struct IDEEndpoint: DeviceEndpoint {
     guard let place = IDERegion(region) else { return }
     controller.write(value, place, at: offset, width: width)
     if place.isCommand { keepBuffer(place.channel, services) }
+    // While a vCPU waits it copies, and what the host has at hand is read at once.
+    if services.isWaitedFor { for channel in 0..<2 { start(channel, services) } }
   }
 
   mutating func readBlock(

@@ -176,8 +176,23 @@ class FakeMachine {
     throw TestFailure(reason: "the device sent message \(packet.header.request)")
   }
 
+  /// Does a copy that the device asks for, by a message or while a vCPU waits; `nil` where no
+  /// window is open.
+  func copy(_ request: DMARequest) -> UInt32? { nil }
+
+  /// Copies that were asked for in the slot.
+  private(set) var copyCount = 0
+
+  private func serveCopy() throws {
+    guard lane.isCopying(0) else { return }
+    guard let request = lane.copy(0) else { throw TestFailure(reason: "a copy that is none") }
+    copyCount += 1
+    lane.endCopy(0, copy(request))
+  }
+
   /// Does what the device has asked by now.
   func serveRequests() throws {
+    try serveCopy()
     while let core, let packet = try core.receive(wait: false) {
       guard packet.header.flags.contains(.reply) else {
         try serve(packet, core)

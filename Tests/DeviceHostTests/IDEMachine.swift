@@ -34,24 +34,25 @@ final class IDEMachine: FakeMachine {
   }
 
   override func serve(_ packet: Packet, _ core: Channel) throws {
-    guard packet.header.request == Request.dma.rawValue, let bounce else {
+    guard packet.header.request == Request.dma.rawValue else {
       return try super.serve(packet, core)
     }
     let request: DMARequest = try packet.decode()
-    var count = 0
-    if request.direction == .close {
-      isWindowOpen = false
-    } else if isWindowOpen, request.windowOffset <= UInt64(memory.count) {
-      let offset = Int(request.windowOffset)
-      count = min(Int(request.byteCount), memory.count - offset)
-      if request.direction == .toGuest {
-        let bytes = bounce.bytes(at: Int(request.bounceOffset), count: count)
-        memory.replaceSubrange(offset..<offset + count, with: bytes)
-      } else {
-        bounce.copy(Array(memory[offset..<offset + count]), to: Int(request.bounceOffset))
-      }
+    if request.direction == .close { isWindowOpen = false }
+    try core.reply(to: packet.header, DMAReply(byteCount: copy(request) ?? 0))
+  }
+
+  override func copy(_ request: DMARequest) -> UInt32? {
+    guard isWindowOpen, let bounce, request.windowOffset <= UInt64(memory.count) else { return nil }
+    let offset = Int(request.windowOffset)
+    let count = min(Int(request.byteCount), memory.count - offset)
+    if request.direction == .toGuest {
+      let bytes = bounce.bytes(at: Int(request.bounceOffset), count: count)
+      memory.replaceSubrange(offset..<offset + count, with: bytes)
+    } else {
+      bounce.copy(Array(memory[offset..<offset + count]), to: Int(request.bounceOffset))
     }
-    try core.reply(to: packet.header, DMAReply(byteCount: UInt32(count)))
+    return UInt32(count)
   }
 
   // MARK: - Accesses

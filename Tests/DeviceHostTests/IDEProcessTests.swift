@@ -203,6 +203,36 @@ struct IDEProcessTests {
     try images.check()
   }
 
+  @Test("what the host has at hand is in guest memory before the access that starts it is answered")
+  func atOnce() throws {
+    let images = try Images()
+    let ide = try IDEMachine()
+    try images.start(ide)
+    for round in 0..<4 {
+      let sector = 700 * round + 3
+      ide.memory = [UInt8](repeating: 0xEE, count: 256 * 512)
+      try ide.command(0xC8, sector: sector, count: 256)
+      try ide.startBusMaster(toMemory: true)
+      _ = try ide.answer()
+      let hasArrived = ide.memory == Array(images.content[sector * 512..<(sector + 256) * 512])
+      #expect(hasArrived)
+      #expect(try ide.read(0, 7) & 0x89 == 0)
+      #expect(try ide.finishDMA() & 0x29 == 0)
+
+      // What is written is taken from guest memory at once, and goes to the file by a worker.
+      ide.memory = (0..<8192).map { UInt8(truncatingIfNeeded: $0 &* 5 &+ round) }
+      try ide.command(0xCA, sector: sector, count: 16)
+      try ide.startBusMaster(toMemory: false)
+      _ = try ide.answer()
+      images.set(ide.memory, sector: sector)
+      ide.memory = []
+      #expect(try ide.finishDMA() & 0x29 == 0)
+    }
+    #expect(ide.copyCount == 8)
+    #expect(try ide.quit() == .exited(code: 0))
+    try images.check()
+  }
+
   @Test("a pause ends what is under way; guest memory stands still afterwards")
   func pause() throws {
     let images = try Images()

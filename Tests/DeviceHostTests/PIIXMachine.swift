@@ -47,16 +47,19 @@ final class PIIXMachine: FakeMachine {
       power.append(try packet.decode())
       try core.reply(to: packet.header, Empty())
     case .dma:
-      let request: DMARequest = try packet.decode()
-      transfers.append(request)
-      if request.direction == .toGuest, let bounce {
-        let bytes = bounce.bytes(at: Int(request.bounceOffset), count: Int(request.byteCount))
-        let start = Int(request.windowOffset)
-        guest.replaceSubrange(start..<start + bytes.count, with: bytes)
-      }
-      try core.reply(to: packet.header, DMAReply(byteCount: request.byteCount))
+      try core.reply(to: packet.header, DMAReply(byteCount: copy(try packet.decode()) ?? 0))
     default: try super.serve(packet, core)
     }
+  }
+
+  override func copy(_ request: DMARequest) -> UInt32? {
+    transfers.append(request)
+    if request.direction == .toGuest, let bounce {
+      let bytes = bounce.bytes(at: Int(request.bounceOffset), count: Int(request.byteCount))
+      let start = Int(request.windowOffset)
+      guest.replaceSubrange(start..<start + bytes.count, with: bytes)
+    }
+    return request.byteCount
   }
 
   // MARK: - Accesses

@@ -213,6 +213,7 @@ final class Victim {
       while let packet = try? core?.receive(wait: false) {
         answer(packet, transferred: count)
       }
+      if lane.isCopying(slot) { lane.endCopy(slot, count) }
       if try process.status(remembered: &ended) != nil { return false }
       lane.sleep(slot, timeout: 300_000)
     }

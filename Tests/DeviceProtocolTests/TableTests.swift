@@ -50,7 +50,7 @@ import Testing
       "SlotOperation": Self.cases(SlotOperation.self),
       "SlotState": [
         "idle": UInt64(SlotState.idle), "requested": UInt64(SlotState.requested),
-        "answered": UInt64(SlotState.answered),
+        "answered": UInt64(SlotState.answered), "copying": UInt64(SlotState.copying),
       ],
     ]
     #expect(found == table.enums.mapValues(\.values))
@@ -76,7 +76,12 @@ import Testing
       "slotItems": word(L.slotItems), "slotSequence": word(L.slotSequence),
       "slotDescriptorBytes": word(L.slotDescriptorBytes), "slotWindow": word(L.slotWindow),
       "slotReplyValue": word(L.slotReplyValue), "slotReplyItems": word(L.slotReplyItems),
-      "slotWaiting": word(L.slotWaiting), "slotBlock": word(L.slotBlock),
+      "slotWaiting": word(L.slotWaiting), "slotCopyWindow": word(L.slotCopyWindow),
+      "slotCopyDirection": word(L.slotCopyDirection),
+      "slotCopyWindowOffset": word(L.slotCopyWindowOffset),
+      "slotCopyBounceOffset": word(L.slotCopyBounceOffset),
+      "slotCopyByteCount": word(L.slotCopyByteCount), "slotCopyDone": word(L.slotCopyDone),
+      "slotBlock": word(L.slotBlock),
       "blockBytes": word(L.blockBytes),
     ]
     let clock: [String: UInt64] = [

@@ -72,7 +72,7 @@ struct HostileDMATests {
 
   /// Asks for every page of RAM in both directions through both windows, and for ranges that
   /// lie far out or wrap around.
-  func attack() throws {
+  func attack(_ way: Way) throws {
     for window in [0, 1] as [UInt16] {
       for direction in [DMARequest.Direction.toGuest, .fromGuest] {
         var offsets = (0..<UInt64(4096)).map { $0 << 12 }
@@ -82,13 +82,36 @@ struct HostileDMATests {
             window: window, direction: direction, windowOffset: offset,
             bounceOffset: UInt32(index & 0xFF) << 12, byteCount: 4096)
         }
-        try send(requests)
-        _ = try copy(
-          DMARequest(
-            window: window, direction: direction, bounceOffset: 0,
-            byteCount: UInt32(Self.bounceByteCount)))
+        let all = DMARequest(
+          window: window, direction: direction, bounceOffset: 0,
+          byteCount: UInt32(Self.bounceByteCount))
+        switch way {
+        case .message: try send(requests + [all])
+        case .slot: _ = try copyInSlot(requests + [all])
+        }
       }
     }
+  }
+
+  /// How a device asks for a copy.
+  enum Way: CaseIterable { case message, slot }
+
+  /// Asks in the slot of a vCPU, before it answers its access.
+  private func copyInSlot(_ requests: [DMARequest]) throws -> [UInt32?] {
+    let lane = try #require(device.lane)
+    let (link, machine) = (link, bench.machine)
+    let gate = try Gate()
+    try Thread.start("vcpu") {
+      var cpu = CPUContext(machine: machine, slot: 0, links: 2)
+      _ = link.live(LaneAccess(.read, width: 1, region: 11, offset: 2), &cpu)
+      gate.value = 1
+    }
+    try bench.wait { lane.isRequested(0) }
+    let counts = requests.map { lane.copy(0, $0) }
+    lane.prepare(0, value: 0, items: 1)
+    lane.answer(0)
+    try bench.wait { gate.value == 1 }
+    return counts
   }
 
   /// Asks for many copies, some at a time, and takes the answers.
@@ -112,23 +135,26 @@ struct HostileDMATests {
     bounce.bytes(at: 0, count: Self.bounceByteCount).count { $0 != Self.poison }
   }
 
-  @Test func `Without a transfer of the guest's it gets none and changes none`() throws {
-    try attack()
+  @Test(arguments: Way.allCases)
+  func `Without a transfer of the guest's it gets none and changes none`(way: Way) throws {
+    try attack(way)
     #expect(changed() == [])
     #expect(stolen() == 0)
     #expect(bench.faults.isEmpty)
   }
 
-  @Test func `While the guest reads a disk it can write just what the guest named`() throws {
+  @Test(arguments: Way.allCases)
+  func `While the guest reads a disk it can write just what the guest named`(way: Way) throws {
     guest(starts: 0x09)
-    try attack()
+    try attack(way)
     #expect(changed() == Self.regions.flatMap { Array($0) })
     #expect(stolen() == 0)
   }
 
-  @Test func `While the guest writes a disk it can read just what the guest named`() throws {
+  @Test(arguments: Way.allCases)
+  func `While the guest writes a disk it can read just what the guest named`(way: Way) throws {
     guest(starts: 0x01)
-    try attack()
+    try attack(way)
     #expect(changed() == [])
     let named = Self.regions.reduce(0) { $0 + $1.count }
     #expect(stolen() > 0)
@@ -139,13 +165,15 @@ struct HostileDMATests {
     }
   }
 
-  @Test func `After the transfer, or when the guest changes its table, it gets nothing new`() throws
+  @Test(arguments: Way.allCases)
+  func `After the transfer, or when the guest changes its table, it gets nothing new`(way: Way)
+    throws
   {
     guest(starts: 0x09)
     // The table was read once: what is written there now is for the next start.
     try bench.machine.memory.store(UInt64(1) << 63 | 0x40_0000, at: 0x1000)
     guest(starts: 0x08)
-    try attack()
+    try attack(way)
     #expect(changed() == [])
     #expect(stolen() == 0)
   }

@@ -135,6 +135,41 @@ struct HostileDeviceTests {
     try expectCut("DMA", "outside the bounce buffer")
   }
 
+  @Test func `A copy in a slot that is none, or outside the bounce buffer, cuts it off`() throws {
+    let (link, machine) = (bench.machine.links[1], bench.machine)
+    for direction in [UInt32(7), 2, 0] {
+      let device = try bring(to: .up)
+      let gate = try Gate()
+      try LinuxSystem.Thread.start("vcpu") {
+        var cpu = CPUContext(machine: machine, slot: 0, links: 2)
+        _ = link.live(LaneAccess(.read, width: 1, region: 11, offset: 2), &cpu)
+        gate.value = 1
+      }
+      let lane = try #require(device.lane)
+      try bench.wait(3) { lane.isRequested(0) }
+      let file = device.descriptors[0]
+      let memory = try Mapping(file, byteCount: Int(try file.size()), .readWrite)
+      let slot = LaneLayout.slot(0)
+      memory.store(direction, at: slot + LaneLayout.slotCopyDirection)
+      memory.store(UInt32.max, at: slot + LaneLayout.slotCopyBounceOffset)
+      memory.store(UInt32.max, at: slot + LaneLayout.slotCopyByteCount)
+      memory.storeSequential32(SlotState.copying, at: slot + LaneLayout.slotState)
+      memory.wake(at: slot + LaneLayout.slotState)
+      try expectCut("a copy", direction == 0 ? "outside the bounce buffer" : "no copy")
+      device.close()
+      // The vCPU waits for the successor, which finds the request as it was.
+      let successor = try bring(to: .up)
+      let next = try #require(successor.lane)
+      try bench.wait(3) { next.isRequested(0) }
+      next.prepare(0, value: 0, items: 1)
+      next.answer(0)
+      try bench.wait(3) { gate.value == 1 }
+      successor.close()
+      try bench.wait(3) { bench.faults.count == 1 }
+      bench.faults = []
+    }
+  }
+
   @Test func `A device that floods and does not read is cut off`() throws {
     let before = try Self.residentBytes()
     let device = try bring(to: .up)

@@ -62,11 +62,11 @@ struct EscapeTests {
   /// Every call that a process may make for as long as it lives.
   static let allowed: [String: Set<String>] = [
     "piix": device.union(["pread64", "pwrite64"]),
-    "ide": device.union(["pread64", "pwrite64", "fdatasync", "ftruncate", "fallocate"]),
+    "ide": device.union(["preadv2", "pwrite64", "fdatasync", "ftruncate", "fallocate"]),
     "serial": device.union(["splice", "pwrite64", "ioctl"]),
     "vga": device.union(["pwrite64", "newfstatat"]),
     "image": device.subtracting(["ppoll"]).union([
-      "pread64", "pwrite64", "fdatasync", "ftruncate", "fallocate", "lseek", "newfstatat",
+      "preadv2", "pwrite64", "fdatasync", "ftruncate", "fallocate", "lseek", "newfstatat",
       "getrandom",
     ]),
     "core": softCore.subtracting(["membarrier"]).union([

@@ -26,6 +26,9 @@ int bh_get_seals(int fd);
 int bh_futex_wait(const void *_Nonnull word, uint32_t expected, int64_t timeout_ns);
 int bh_futex_wake(const void *_Nonnull word, int count);
 
+// Files: preadv2 with one piece.
+int64_t bh_read_at(int fd, void *_Nullable bytes, size_t count, int64_t offset, int flags);
+
 // Processes and threads.
 int bh_pidfd_open(pid_t pid, unsigned flags);
 int bh_pidfd_send_signal(int pidfd, int signal);
