@@ -85,6 +85,11 @@ public final class HostServices {
     lane.mirror(entry, value, withPosts: withPosts)
   }
 
+  // MARK: - Counters
+
+  /// Adds to one of the counters that the operator is told (``DeviceCounter``).
+  public func count(_ value: UInt64, in counter: Int) { lane.count(value, in: counter) }
+
   // MARK: - Requests to the core
 
   /// Copies between the bounce buffer and the memory behind a window.

@@ -481,18 +481,20 @@ public struct MonitorSettings: Equatable, WireCodable {
   public var hasQMP: Bool
   public var hasHMP: Bool
   public var hasGDB: Bool
+  public var hasMetrics: Bool
   public var drives: [Drive]
   /// The serial ports, COM1 first.
   public var ports: [Port]
 
   public init(
-    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, drives: [Drive],
-    ports: [Port]
+    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, hasMetrics: Bool,
+    drives: [Drive], ports: [Port]
   ) {
     self.common = common
     self.hasQMP = hasQMP
     self.hasHMP = hasHMP
     self.hasGDB = hasGDB
+    self.hasMetrics = hasMetrics
     self.drives = drives
     self.ports = ports
   }
@@ -502,6 +504,7 @@ public struct MonitorSettings: Equatable, WireCodable {
     writer.put(hasQMP)
     writer.put(hasHMP)
     writer.put(hasGDB)
+    writer.put(hasMetrics)
     writer.put(drives)
     writer.put(ports)
   }
@@ -511,6 +514,7 @@ public struct MonitorSettings: Equatable, WireCodable {
     hasQMP = try reader.getBool("QMP flag")
     hasHMP = try reader.getBool("human monitor flag")
     hasGDB = try reader.getBool("gdb flag")
+    hasMetrics = try reader.getBool("metrics flag")
     drives = try reader.getArray("drives", most: 4)
     ports = try reader.getArray("ports", most: 4)
   }

@@ -78,13 +78,15 @@ extension DeviceLink {
     let sequence = cpu.nextSequence(index)
     flight.release32(sequence, at: 4 * cpu.slot)
     defer { flight.release32(0, at: 4 * cpu.slot) }
+    let start = HostClock.monotonic()
     lane.submit(access, slot: cpu.slot, sequence: sequence)
     if cpu.mayBeSpun(index) {
-      let end = HostClock.monotonic() + CPUContext.spinWindow
+      let end = start + CPUContext.spinWindow
       repeat {
         for _ in 0..<64 {
           if lane.isAnswered(cpu.slot) {
             cpu.spun(index, hit: true)
+            meter.add(HostClock.monotonic() - start, access.operation, slot: cpu.slot)
             return lane.take(cpu.slot)
           }
           Thread.relax()
@@ -92,7 +94,11 @@ extension DeviceLink {
       } while HostClock.monotonic() < end
       cpu.spun(index, hit: false)
     }
-    return cpu.machine.whileWaiting { sleep(access, sequence, cpu) }
+    guard let answer = cpu.machine.whileWaiting({ sleep(access, sequence, cpu) }) else {
+      return nil
+    }
+    meter.add(HostClock.monotonic() - start, access.operation, slot: cpu.slot)
+    return answer
   }
 
   private func sleep(_ access: LaneAccess, _ sequence: UInt32, _ cpu: CPUContext)

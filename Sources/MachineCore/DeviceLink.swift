@@ -34,6 +34,8 @@ final class DeviceLink: Sendable {
   let liveCount = Atomic<UInt64>(0)
   let postedCount = Atomic<UInt64>(0)
   let mirroredCount = Atomic<UInt64>(0)
+  /// How long live accesses take.
+  let meter: AccessMeter
 
   /// What changes as processes come and go, and as the guest programs the device.
   struct State: Sendable {
@@ -126,6 +128,7 @@ final class DeviceLink: Sendable {
     self.clock = clock
     self.statePage = statePage
     lane = try CoreLane(name: settings.role, slots: slots)
+    meter = try AccessMeter(slots: slots)
     wake = try EventFile.make()
     flight = try Mapping(
       try MemoryFile.make("flight", byteCount: 4 * slots), byteCount: 4 * slots, .readWrite)

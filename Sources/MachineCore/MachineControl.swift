@@ -23,6 +23,8 @@ public final class MachineControl {
   var restarts: [String: Restart] = [:]
   /// Who wants to be told what happens.
   var subscribers: [PacketSocket] = []
+  /// Events that subscribers have not taken.
+  var lostEvents: UInt64 = 0
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -227,6 +229,7 @@ public final class MachineControl {
   {
     switch request {
     case .status: reply(client, packet, status())
+    case .metrics: reply(client, packet, metrics())
     case .screendump:
       try forward(packet, to: "vga", as: .screendump, ScreendumpRequest.self, client)
     case .input: try forward(packet, to: "piix", as: .input, InputRequest.self, client)

@@ -170,6 +170,8 @@ public struct Machine: Hashable, Sendable {
     public var hmp: Backend?
     /// Where gdb connects.
     public var gdb: Backend?
+    /// Where Prometheus' text format is served over HTTP.
+    public var metrics: Backend?
     /// The folder that the operator's commands may write files to.
     public var output: String?
     /// The path of vmctl's socket; without one, a path in the runtime folder is made
@@ -180,7 +182,10 @@ public struct Machine: Hashable, Sendable {
 
     /// The sockets that vmmonitor serves; none without it.
     public var served: [(key: String, path: String)] {
-      [("monitor.qmp", qmp), ("monitor.hmp", hmp), ("monitor.gdb", gdb)].compactMap {
+      [
+        ("monitor.qmp", qmp), ("monitor.hmp", hmp), ("monitor.gdb", gdb),
+        ("monitor.metrics", metrics),
+      ].compactMap {
         guard case .unix(let path) = $0.1 else { return nil }
         return ($0.0, path)
       }

@@ -192,6 +192,7 @@ struct MachineReader {
     machine.monitor.qmp = paths.backend("qmp", in: table, kinds: [.unix], &reader)
     machine.monitor.hmp = paths.backend("hmp", in: table, kinds: [.stdio, .unix], &reader)
     machine.monitor.gdb = paths.backend("gdb", in: table, kinds: [.unix], &reader)
+    machine.monitor.metrics = paths.backend("metrics", in: table, kinds: [.unix], &reader)
     machine.monitor.output = paths.path("output", in: table, &reader)
     let control = paths.backend("control", in: table, kinds: [.unix], &reader)
     if case .unix(let path) = control { machine.monitor.control = path }
@@ -201,6 +202,7 @@ struct MachineReader {
       paths.claim(machine.monitor.hmp, for: "monitor.hmp", &reader)
     }
     paths.claim(machine.monitor.gdb, for: "monitor.gdb", &reader)
+    paths.claim(machine.monitor.metrics, for: "monitor.metrics", &reader)
     paths.claim(control, for: "monitor.control", &reader)
   }
 

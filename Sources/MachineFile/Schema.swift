@@ -27,7 +27,7 @@ enum Schema {
       ]),
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),
-    Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "output", "control"]),
+    Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "metrics", "output", "control"]),
     Section(path: "debug", keys: ["console", "exit-port"]),
     Section(path: "isolation", keys: ["level"]),
     Section(path: "device", keys: Machine.DeviceName.allCases.map(\.rawValue)),

@@ -47,6 +47,8 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case nmi = 229
   /// What a debugger wants of the vCPUs (``DebugRequest``).
   case debug = 230
+  /// What has been counted (``MetricsReply``).
+  case metrics = 240
 }
 
 /// Names one device of the machine.

@@ -76,7 +76,7 @@ struct ChildSetup {
     let sockets = machine.monitor
     let settings = MonitorSettings(
       common: common(machine), hasQMP: sockets.qmp != nil, hasHMP: sockets.hmp != nil,
-      hasGDB: sockets.gdb != nil,
+      hasGDB: sockets.gdb != nil, hasMetrics: sockets.metrics != nil,
       drives: machine.drives.map {
         MonitorSettings.Drive(
           slot: place($0.slot), isCDROM: $0.media == .cdrom, isReadOnly: $0.isReadOnly,

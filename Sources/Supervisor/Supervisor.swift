@@ -4,6 +4,7 @@ internal import DeviceProtocol
 public import LinuxSystem
 public import MachineFile
 internal import Sandbox
+internal import Synchronization
 
 /// Starts the processes of one machine, keeps them going and clears them away.
 ///
@@ -232,6 +233,10 @@ public final class Supervisor {
   }
 
   private static let errors = try? Files.standardStream(2)
+  private static let lost = Atomic<UInt64>(0)
+
+  /// How many lines were not taken.
+  static var lostLines: UInt64 { lost.load(ordering: .relaxed) }
 
   /// Writes to standard error; what is not taken within a moment is dropped.
   ///
@@ -243,8 +248,9 @@ public final class Supervisor {
     poller.add(errors, .writable)
     while !rest.isEmpty, let ready = try? poller.wait(timeout: 100_000_000), ready > 0 {
       // No more at once than a pipe that is writable takes.
-      guard let count = try? errors.write(Array(rest.prefix(4096))) else { return }
+      guard let count = try? errors.write(Array(rest.prefix(4096))) else { break }
       rest = rest.dropFirst(count)
     }
+    if !rest.isEmpty { lost.add(1, ordering: .relaxed) }
   }
 }

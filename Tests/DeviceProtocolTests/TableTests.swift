@@ -65,6 +65,7 @@ import Testing
       "versionOffset": word(L.versionOffset), "slotCountOffset": word(L.slotCountOffset),
       "doorbellOffset": word(L.doorbellOffset), "sleepingOffset": word(L.sleepingOffset),
       "headOffset": word(L.headOffset), "tailOffset": word(L.tailOffset),
+      "countersOffset": word(L.countersOffset), "counters": word(L.counters),
       "registersOffset": word(L.registersOffset), "registerEntries": word(L.registerEntries),
       "entryValid": L.entryValid, "entryValidWithPosts": L.entryValidWithPosts,
       "ringOffset": word(L.ringOffset), "ringCapacity": word(L.ringCapacity),
