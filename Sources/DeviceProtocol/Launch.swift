@@ -32,6 +32,8 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   case threads = 121
   /// Monitor to launcher: what the machine's processes use; the reply is ``ProcessesReply``.
   case processes = 125
+  /// Core to launcher: which lines it writes from now on (``LogLevelMessage``).
+  case logLevel = 126
 }
 
 /// ``LaunchRequest/report``.

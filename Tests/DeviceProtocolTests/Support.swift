@@ -32,7 +32,7 @@ let wireTypes: [String: any WireCodable.Type] = [
   "MonitorSettings.Port": MonitorSettings.Port.self, "OutputRequest": OutputRequest.self,
   "ThreadsReply": ThreadsReply.self, "ThreadsReply.Entry": ThreadsReply.Entry.self,
   "ProcessesReply": ProcessesReply.self, "ProcessesReply.Entry": ProcessesReply.Entry.self,
-  "IsolationMessage": IsolationMessage.self,
+  "LogLevelMessage": LogLevelMessage.self, "IsolationMessage": IsolationMessage.self,
   "AttachMessage": AttachMessage.self, "FaultMessage": FaultMessage.self,
   "EndedMessage": EndedMessage.self, "BackingRequest": BackingRequest.self,
 ]

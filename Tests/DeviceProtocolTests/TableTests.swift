@@ -47,6 +47,7 @@ import Testing
       "MediumRequest.Action": Self.cases(MediumRequest.Action.self),
       "SerialSettings.Backend": Self.cases(SerialSettings.Backend.self),
       "FaultMessage.Kind": Self.cases(FaultMessage.Kind.self),
+      "LogLevel": Self.cases(LogLevel.self),
       "SlotOperation": Self.cases(SlotOperation.self),
       "SlotState": [
         "idle": UInt64(SlotState.idle), "requested": UInt64(SlotState.requested),

@@ -101,6 +101,9 @@ extension SystemTests {
         try Tool.run(
           "sh", ["-c", "'\(promtool)' check metrics < '\(scratch["second.txt"])'"], in: scratch)
       }
+      // Nobody else can have a terminal that the launcher was started in.
+      let console = try machine.control(["console"])
+      #expect(console.code == 1 && console.output.contains("COM1 is stdio"), "\(console.output)")
       let audit = try machine.control(["isolation"])
       #expect(audit.code == 0, "\(audit.output)")
     }
