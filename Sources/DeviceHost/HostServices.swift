@@ -161,7 +161,7 @@ public final class HostServices {
       case .refused(let refusal):
         // A guest can provoke this at will; the operator is told a few times.
         refusals += 1
-        if refusals <= 20 { Log.line("the core refused \(request): \(refusal)") }
+        if refusals <= 20 { Log.line("the core refused \(request): \(refusal)", .warning) }
         return nil
       // The core has gone in the middle of a question: an end in order, as between two.
       case .closed: ProcessExit.now(0)

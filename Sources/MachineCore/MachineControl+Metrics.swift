@@ -6,8 +6,17 @@ internal import LinuxSystem
 internal import Monitor
 internal import Synchronization
 
-/// What was counted, for the operator.
+/// What was counted, for the operator, and what is logged.
 extension MachineControl {
+  /// Sets the least that a line has to matter, if there is one in the request; returns it.
+  func setLogLevel(_ request: LogLevelRequest) -> LogLevel {
+    if let level = request.level {
+      logLevel = level
+      tell(.logLevel, LogLevelMessage(level: level))
+    }
+    return logLevel
+  }
+
   func metrics() -> MetricsReply {
     let progress = machine.progress.withLock { $0 }
     func lane(_ role: String) -> CoreLane? { machine.links.first { $0.role == role }?.lane }

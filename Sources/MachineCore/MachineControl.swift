@@ -242,6 +242,7 @@ public final class MachineControl {
     case .traceRecords:
       guard tracer === client.socket else { throw Refusal("this client traces nothing") }
       reply(client, packet, traceRecords())
+    case .logLevel: reply(client, packet, LogLevelMessage(level: try setLogLevel(decode(packet))))
     case .ports: reply(client, packet, PortsReply(ports: machine.settings.ports.map(\.backend)))
     case .screendump:
       try forward(packet, to: "vga", as: .screendump, ScreendumpRequest.self, client)
@@ -335,15 +336,7 @@ extension Machine {
           reason: "CPU \(cpu): triple fault, the third within ten seconds\n\(registers)"))
       return
     }
-    CoreLog.line("CPU \(cpu): triple fault; the machine is reset\n\(registers)")
+    CoreLog.line("CPU \(cpu): triple fault; the machine is reset\n\(registers)", .warning)
     post(.reset("triple fault"))
   }
-}
-
-/// Lines for the operator, on standard error; the launcher names the process.
-public enum CoreLog {
-  private static let output = Descriptor(owning: 2)
-
-  /// Writes some lines.
-  public static func line(_ text: String) { _ = try? output.write(Array((text + "\n").utf8)) }
 }

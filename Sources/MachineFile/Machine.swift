@@ -26,6 +26,8 @@ public struct Machine: Hashable, Sendable {
   public var monitor = MonitorSockets()
   public var debug = Debug()
   public var isolation = IsolationLevel.strict
+  /// The least that a line of the log has to matter.
+  public var logLevel = LogLevel.info
   public var devices = Devices()
 
   /// Creates a machine with the defaults of every optional key.
@@ -208,6 +210,11 @@ public struct Machine: Hashable, Sendable {
     case strict
     /// The machine starts and says so.
     case relaxed
+  }
+
+  /// How much a line of the log matters, from the most on.
+  public enum LogLevel: String, CaseIterable, Hashable, Sendable {
+    case error, warning, notice, info, debug
   }
 
   /// The device processes.

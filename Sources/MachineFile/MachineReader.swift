@@ -24,6 +24,9 @@ struct MachineReader {
       machine.isolation =
         reader.choice("level", in: table, "an isolation level")?.value ?? machine.isolation
     }
+    if let table = reader.table("log", in: root) {
+      machine.logLevel = reader.choice("level", in: table, "a log level")?.value ?? machine.logLevel
+    }
     if let table = reader.table("device", in: root) { readDevices(table, &machine) }
     return machine
   }

@@ -13,7 +13,7 @@ enum Schema {
       path: "",
       keys: [
         "name", "machine", "boot", "drive", "serial", "display", "monitor", "debug", "isolation",
-        "device",
+        "log", "device",
       ]),
     Section(
       path: "machine",
@@ -30,6 +30,7 @@ enum Schema {
     Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "metrics", "output", "control"]),
     Section(path: "debug", keys: ["console", "exit-port"]),
     Section(path: "isolation", keys: ["level"]),
+    Section(path: "log", keys: ["level"]),
     Section(path: "device", keys: Machine.DeviceName.allCases.map(\.rawValue)),
     Section(path: "device.*", keys: ["dma", "on-fault", "socket", "deadline"]),
   ]

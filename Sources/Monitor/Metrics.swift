@@ -246,3 +246,18 @@ public struct MetricsReply: Equatable, WireCodable, Sendable {
     ports = try reader.getArray("ports", most: DeviceCounter.ports)
   }
 }
+
+/// Asks for the level of the lines that are logged, and may change it first
+/// (``ControlRequest/logLevel``).
+public struct LogLevelRequest: Equatable, WireCodable, Sendable {
+  public var level: LogLevel?
+
+  public init(level: LogLevel?) { self.level = level }
+
+  public func encode(to writer: inout WireWriter) { writer.put(level?.rawValue ?? 0) }
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    let number: UInt8 = try reader.get("log level")
+    level = LogLevel(rawValue: number)
+    guard number == 0 || level != nil else { throw ProtocolError("log level cannot be \(number)") }
+  }
+}

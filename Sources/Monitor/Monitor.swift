@@ -55,6 +55,8 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case traceRecords = 242
   /// Where the serial ports end (``PortsReply``).
   case ports = 243
+  /// Which lines of the log are written (``LogLevelRequest``, `LogLevelMessage`).
+  case logLevel = 244
 }
 
 /// Names one device of the machine.

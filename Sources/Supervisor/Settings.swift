@@ -30,7 +30,8 @@ struct ChildSetup {
       translates: machine.translatesCode,
       memoryByteCount: machine.memory.byteCount, cpus: UInt16(machine.cpus),
       exitPort: exitPort(machine), hasControl: true,
-      devices: devices, ports: ports(machine, resources))
+      devices: devices, ports: ports(machine, resources),
+      logLevel: logLevel(machine))
     var descriptors = kvm.map { [$0] } ?? []
     descriptors += [resources.firmware, resources.control.socket.descriptor]
     for (page, channel) in zip(resources.statePages, channels) { descriptors += [page, channel] }
@@ -104,6 +105,16 @@ struct ChildSetup {
     case .unix(let path): "unix:" + path
     case .connect(let path): "connect:" + path
     case .null: "null"
+    }
+  }
+
+  static func logLevel(_ machine: Machine) -> LogLevel {
+    switch machine.logLevel {
+    case .error: .error
+    case .warning: .warning
+    case .notice: .notice
+    case .info: .info
+    case .debug: .debug
     }
   }
 

@@ -74,7 +74,7 @@ extension Supervisor {
       return ProcessesReply.Entry(
         name: name, processorTime: usage.processorTime, residentBytes: usage.residentBytes)
     }
-    let reply = ProcessesReply(lostLines: Self.lostLines, processes: entries)
+    let reply = ProcessesReply(lostLines: log.lostLines, processes: entries)
     try? child.channel.send(
       header.request, flags: .reply, sequence: header.sequence, payload: reply.wireBytes,
       wait: false)

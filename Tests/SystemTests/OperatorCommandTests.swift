@@ -146,5 +146,54 @@ extension SystemTests {
         #expect(live.output.contains("\u{1B}[?1049l"))
       }
     }
+
+    @Test(
+      "lines are for the journal when it is there, and as many as the level says",
+      .timeLimit(.minutes(3)))
+    func log() throws {
+      let scratch = try Scratch()
+      // The journal tells who writes to it which file it is.
+      let errors = try Files.open(try scratch.write("stderr.log", []), .readOnly).identity()
+      var file = MachineFile()
+      file.extra = "[log]\nlevel = \"warning\""
+      let machine = try RunningMachine(
+        file, in: scratch,
+        prefix: ["/usr/bin/env", "JOURNAL_STREAM=\(errors.device):\(errors.inode)"])
+      defer { machine.end() }
+      func isUp(_ restarts: UInt32) -> Bool {
+        eventually(60) {
+          let status = try? machine.status()
+          return status?.state == "running"
+            && status?.devices.first { $0.role == "ide" }?.restarts == restarts
+        }
+      }
+      try #require(isUp(0), "\(machine.errors)")
+      #expect(try machine.control(["log-level"]).output == "warning\n")
+      let first = try machine.pid("vmdev-ide")
+      kill(first, SIGKILL)
+      try #require(isUp(1), "\(machine.errors)")
+      let reason = "\(machine.name) vmlaunch: vmdev-ide: ended by signal 9"
+      #expect(machine.errors.hasPrefix("<4>\(reason)"), "\(machine.errors)")
+      #expect(!machine.errors.contains("isolation: "), "\(machine.errors)")
+
+      let json = try machine.control(["log-level", "--json"], "info")
+      #expect(json.code == 0 && json.output == "{\"level\":\"info\"}\n", "\(json.output)")
+      kill(try machine.pid("vmdev-ide", not: first), SIGKILL)
+      try #require(isUp(2), "\(machine.errors)")
+      let isolation = "<6>\(machine.name) vmlaunch: vmdev-ide: isolation: "
+      #expect(machine.hasSaid(isolation), "\(machine.errors)")
+      let lines = machine.errors.split(separator: "\n")
+      #expect(lines.count >= 3)
+      for line in lines {
+        #expect(line.contains(/^<[3-7]>[a-z0-9-]+ vm[a-z-]+: ./), "\(line)")
+        #expect(line.contains(" vmlaunch: ") || line.contains(" vmdev-ide: "), "\(line)")
+      }
+      let loud = try machine.control(["log-level"], "loud")
+      #expect(loud.code == 64 && loud.output.contains("accepted: error, warning"), "\(loud.output)")
+      #expect(try machine.control(["log-level"], "error").output == "error\n")
+      #expect(try machine.control(["stop"]).code == 0)
+      #expect(machine.exitCode() == 0)
+      #expect(machine.errors.split(separator: "\n").count == lines.count, "\(machine.errors)")
+    }
   }
 }
