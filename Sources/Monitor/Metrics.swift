@@ -205,7 +205,7 @@ public struct MetricsReply: Equatable, WireCodable, Sendable {
   public var isRunning: Bool
   /// The virtual clock in nanoseconds.
   public var clock: UInt64
-  /// Events and records that those they were for did not take in time.
+  /// Events that subscribers did not take in time.
   public var lostEvents: UInt64
   public var devices: [Device]
   /// ide0.0, ide0.1, ide1.0 and ide1.1, there or not.
