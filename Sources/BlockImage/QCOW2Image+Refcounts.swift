@@ -193,14 +193,12 @@ extension QCOW2Image where Storage: ~Copyable {
     throws(BlockImageError)
   {
     let release = PendingRelease(first: first, count: count, isDiscard: isDiscard)
-    if options.tables == .through, !options.hasBarriers { return try releaseNow(release) }
-    if let last = pendingReleases.last, last.first + last.count == first,
-      last.isDiscard == isDiscard
-    {
-      pendingReleases[pendingReleases.count - 1].count += count
-    } else {
-      pendingReleases.append(release)
+    if options.tables == .through, !options.hasBarriers {
+      guard isDiscard, heldDiscards != nil else { return try releaseNow(release) }
+      heldDiscards?.add(release)
+      return
     }
+    pendingReleases.add(release)
     if pendingReleases.count >= 4096 { try flush() }
   }
 
@@ -330,6 +328,17 @@ extension QCOW2Image where Storage: ~Copyable {
     metadata.add(first..<first + clusters)
     needsBarrier = true
     try release(old, count: oldClusters)
+  }
+}
+
+extension [PendingRelease] {
+  /// Adds a run, or makes the last one longer.
+  mutating func add(_ release: PendingRelease) {
+    if let last, last.first + last.count == release.first, last.isDiscard == release.isDiscard {
+      self[count - 1].count += release.count
+    } else {
+      append(release)
+    }
   }
 }
 

@@ -65,6 +65,8 @@ public struct QCOW2Image<
   var needsBarrier = false
   /// Clusters to give up once the tables that no longer refer to them are durable.
   var pendingReleases: [PendingRelease] = []
+  /// Clusters that are discarded and given up by somebody else, while there is one.
+  var heldDiscards: [PendingRelease]?
 
   /// A cluster being put together, and the last one decompressed.
   var scratch: [UInt8] = []

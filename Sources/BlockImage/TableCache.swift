@@ -12,6 +12,8 @@ struct TableCache: ~Copyable {
   private var isDirty: [Bool]
   /// How many slices are dirty.
   private(set) var dirtyCount = 0
+  /// Goes up whenever a slice in the storage may have become another than it was.
+  private(set) var stamp: UInt64 = 0
 
   init(clusterSize: UInt64, byteCount: Int) {
     sliceBytes = min(clusterSize, 4096)
@@ -47,6 +49,22 @@ struct TableCache: ~Copyable {
     return base + Int(offset % sliceBytes)
   }
 
+  /// Whether the slice that holds `offset` is present.
+  func isPresent(_ offset: UInt64) -> Bool { tags[slot(of: offset)] == offset / sliceBytes }
+
+  /// Takes a slice that was read while others used the cache; `stamp` is of the time before.
+  ///
+  /// Nothing is taken where the slice may have changed since, or would replace a dirty one.
+  mutating func insert(_ slice: Span<UInt8>, at offset: UInt64, stamp: UInt64) {
+    let slot = slot(of: offset)
+    guard stamp == self.stamp, !isPresent(offset), !isDirty[slot],
+      slice.count == Int(sliceBytes)
+    else { return }
+    let base = slot * Int(sliceBytes)
+    for index in 0..<slice.count { bytes[base + index] = slice[index] }
+    tags[slot] = offset / sliceBytes
+  }
+
   /// Changes a byte of a slice that is present.
   mutating func set(_ byte: UInt8, at index: Int) { bytes[index] = byte }
 
@@ -65,6 +83,7 @@ struct TableCache: ~Copyable {
     throws(BlockImageError)
   {
     guard dirtyCount > 0 else { return }
+    stamp += 1
     for slot in tags.indices where isDirty[slot] {
       let base = slot * Int(sliceBytes)
       try storage.store(
@@ -80,6 +99,7 @@ struct TableCache: ~Copyable {
   mutating func writeBack<Storage: BlockStorage & ~Copyable>(
     _ index: Int, count: Int, at offset: UInt64, to storage: inout Storage
   ) throws(BlockImageError) {
+    stamp += 1
     do throws(BlockImageError) {
       try storage.store(bytes.span.extracting(index..<index + count), at: offset)
     } catch {
@@ -90,6 +110,7 @@ struct TableCache: ~Copyable {
 
   /// Forgets the slice that holds `offset`, also when it is dirty.
   mutating func drop(_ offset: UInt64) {
+    stamp += 1
     let slot = slot(of: offset)
     guard tags[slot] == offset / sliceBytes else { return }
     tags[slot] = UInt64.max
@@ -108,6 +129,7 @@ struct TableCache: ~Copyable {
 
   /// Forgets every slice, also dirty ones.
   mutating func dropAll() {
+    stamp += 1
     for slot in tags.indices {
       tags[slot] = UInt64.max
       isDirty[slot] = false

@@ -268,7 +268,9 @@ public struct IDESettings: Equatable, WireCodable {
     public var isReadOnly: Bool
     /// Whether there is an image, which a CD-ROM drive may be without.
     public var hasMedium: Bool
-    /// Whether the key of an encrypted image comes behind the image.
+    /// Whether the file with the image's data comes behind the image.
+    public var hasDataFile: Bool
+    /// Whether the key of an encrypted image comes behind those.
     public var hasKey: Bool
     public var onReadError: ErrorPolicy
     public var onWriteError: ErrorPolicy
@@ -278,7 +280,7 @@ public struct IDESettings: Equatable, WireCodable {
 
     public init(
       slot: UInt8, format: Format, isCDROM: Bool, isReadOnly: Bool, hasMedium: Bool = true,
-      hasKey: Bool = false, onReadError: ErrorPolicy = .report,
+      hasDataFile: Bool = false, hasKey: Bool = false, onReadError: ErrorPolicy = .report,
       onWriteError: ErrorPolicy = .holdWhenFull, cache: Cache = .writeback, serial: String
     ) {
       self.slot = slot
@@ -286,6 +288,7 @@ public struct IDESettings: Equatable, WireCodable {
       self.isCDROM = isCDROM
       self.isReadOnly = isReadOnly
       self.hasMedium = hasMedium
+      self.hasDataFile = hasDataFile
       self.hasKey = hasKey
       self.onReadError = onReadError
       self.onWriteError = onWriteError
@@ -299,6 +302,7 @@ public struct IDESettings: Equatable, WireCodable {
       writer.put(isCDROM)
       writer.put(isReadOnly)
       writer.put(hasMedium)
+      writer.put(hasDataFile)
       writer.put(hasKey)
       writer.put(onReadError.rawValue)
       writer.put(onWriteError.rawValue)
@@ -312,6 +316,7 @@ public struct IDESettings: Equatable, WireCodable {
       isCDROM = try reader.getBool("CD flag")
       isReadOnly = try reader.getBool("read-only flag")
       hasMedium = try reader.getBool("medium flag")
+      hasDataFile = try reader.getBool("data file flag")
       hasKey = try reader.getBool("key flag")
       onReadError = try reader.getCase("policy on read errors")
       onWriteError = try reader.getCase("policy on write errors")
@@ -319,6 +324,9 @@ public struct IDESettings: Equatable, WireCodable {
       serial = try reader.getString("serial number", most: 20)
       guard slot < 4 else { throw ProtocolError("there is no drive slot \(slot)") }
       guard hasMedium || isCDROM else { throw ProtocolError("a disk without an image") }
+      guard !hasDataFile || format == .qcow2 && hasMedium else {
+        throw ProtocolError("a data file for what keeps its data in itself")
+      }
       guard !hasKey || format == .qcow2 && hasMedium else {
         throw ProtocolError("a key for what is never encrypted")
       }

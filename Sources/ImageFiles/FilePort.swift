@@ -10,6 +10,12 @@ public struct FilePort: StoragePort {
   /// How transfers pass the page cache, where they do.
   let direct: DirectTransfer?
 
+  /// What large writes through the page cache pass.
+  let narrows: Narrows?
+
+  /// Below this a write is done sooner than somebody has been woken for it.
+  private static let largeByteCount = 32 << 10
+
   /// The largest offset that the kernel's signed file positions have.
   static let mostBytes: UInt64 = 1 << 62
 
@@ -37,7 +43,11 @@ public struct FilePort: StoragePort {
   }
 
   func put(_ bytes: Span<UInt8>, at offset: UInt64) throws(SystemError) {
-    if let direct { try direct.write(bytes, at: offset) } else { try file.write(bytes, at: offset) }
+    if let direct { return try direct.write(bytes, at: offset) }
+    guard let narrows, bytes.count >= Self.largeByteCount else {
+      return try file.write(bytes, at: offset)
+    }
+    try narrows.pass { () throws(SystemError) in try file.write(bytes, at: offset) }
   }
 
   /// Gives up the space of a range, which reads as zero then.
@@ -45,6 +55,15 @@ public struct FilePort: StoragePort {
     guard let direct else { return try file.punchHole(at: offset, count: count) }
     try direct.alone(at: offset, count: count) { () throws(SystemError) in
       try file.punchHole(at: offset, count: count)
+    }
+  }
+
+  public func discard(at offset: UInt64, count: UInt64) throws(StorageError) {
+    guard isWritable else { throw .readOnly }
+    guard offset < Self.mostBytes, count < Self.mostBytes else { throw .pastEnd(offset: offset) }
+    do throws(SystemError) { try punchHole(at: offset, count: count) } catch {
+      // A file system that has no holes keeps the space.
+      guard error.isUnsupported else { throw Self.storageError(error) }
     }
   }
 

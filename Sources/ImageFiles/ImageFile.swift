@@ -34,14 +34,16 @@ public struct ImageFile: SharedStorage, ~Copyable {
         if let alignment { alignment } else { try DirectTransfer.alignment(of: file) }
       direct = DirectTransfer(file, alignment: alignment)
     }
-    port = FilePort(file: file, isWritable: isWritable, direct: direct)
+    let isFile = kind == 0o100000  // S_IFREG
+    port = FilePort(
+      file: file, isWritable: isWritable, direct: direct, narrows: isFile ? Narrows() : nil)
     byteCount = end
-    canGrow = kind == 0o100000  // S_IFREG
+    canGrow = isFile
   }
 
   /// Takes a file of known length that is only read.
   public init(_ file: Descriptor, byteCount: UInt64) {
-    port = FilePort(file: file, isWritable: false, direct: nil)
+    port = FilePort(file: file, isWritable: false, direct: nil, narrows: nil)
     canGrow = false
     self.byteCount = byteCount
   }

@@ -6,7 +6,8 @@ internal import Synchronization
 /// An image that several threads use at once; data is transferred without a lock over it.
 ///
 /// Under the image's lock a request only finds out where its bytes are, or takes clusters for
-/// them. Meanwhile it holds the guest clusters that it touches: shared for reads and for writes
+/// them; pieces of tables are read, and space is given back to the host, without it. What changes
+/// tables and refcounts writes them under it. Meanwhile it holds the guest clusters that it touches: shared for reads and for writes
 /// in place, exclusively for what changes how they are kept (allocation, copy on write, zeroing,
 /// discarding). So what a request has found out stays so until its transfer has ended, and a
 /// cluster is given to somebody else only after that.
@@ -20,6 +21,9 @@ public final class SharedImage<
   private let decompressor: Decompressor
   /// What a raw image is read and written with; it has no tables to look anything up in.
   private let raw: (port: Storage.Port, isWritable: Bool)?
+  /// How many pieces of tables are brought for one plan before it reads them itself: others may
+  /// have changed or replaced them each time.
+  private static var mostPieces: Int { 8 }
   /// The unit of what is held.
   private let clusterSize: UInt64
 
@@ -89,6 +93,7 @@ public final class SharedImage<
       try? end(plan, isDurable: false)
       throw error
     }
+    plan.space.giveBack()
     try end(plan, isDurable: true)
   }
 
@@ -117,6 +122,7 @@ public final class SharedImage<
 
   /// Changes how a part of the disk is kept, in pieces, so that others get their turn.
   private func change(_ offset: UInt64, _ count: UInt64, isDiscard: Bool) throws(BlockImageError) {
+    if let raw, isDiscard { return try discard(raw, offset, count) }
     let most = clusterSize * 256
     var done: UInt64 = 0
     repeat {
@@ -127,15 +133,34 @@ public final class SharedImage<
       let range = start / clusterSize * clusterSize..<max(start, end)
       let ticket = ranges.lock(range, isExclusive: true)
       defer { ranges.unlock(ticket) }
-      try image.withLock { (image) throws(BlockImageError) in
-        if isDiscard {
-          try image.discard(at: start, count: piece)
-        } else {
-          try image.zero(at: start, count: piece)
+      let space = try image.withLock { (image) throws(BlockImageError) in
+        let space = try image.withQCOW2 { (image) throws(BlockImageError) in
+          try image.beginChange(at: start, count: piece, isDiscard: isDiscard)
+        }
+        if space == nil { try image.zero(at: start, count: piece) }
+        return space
+      }
+      if let space {
+        space.giveBack()
+        try image.withLock { (image) throws(BlockImageError) in
+          _ = try image.withQCOW2 { (image) throws(BlockImageError) in try image.giveUp(space) }
         }
       }
       done += piece
     } while done < count
+  }
+
+  private func discard(
+    _ raw: (port: Storage.Port, isWritable: Bool), _ offset: UInt64, _ count: UInt64
+  ) throws(BlockImageError) {
+    guard raw.isWritable else { throw .notWritable(reason: "it was opened read-only") }
+    guard offset <= virtualSize, count <= virtualSize - offset else {
+      throw .outOfRange(offset: offset, count: count, virtualSize: virtualSize)
+    }
+    guard count > 0 else { return }
+    do throws(StorageError) { try raw.port.discard(at: offset, count: count) } catch {
+      throw .storage(error)
+    }
   }
 
   // MARK: Transfers
@@ -144,15 +169,23 @@ public final class SharedImage<
     throws(BlockImageError)
   {
     var done = 0
+    var brought = 0
     while done < buffer.count {
       let position = offset + UInt64(done)
       let limit = buffer.count - done
+      let bringsTables = brought == Self.mostPieces
       let plan = try image.withLock { (image) throws(BlockImageError) in
         try image.withQCOW2 { (image) throws(BlockImageError) in
-          try image.planRead(at: position, limit: limit)
+          try image.planRead(at: position, limit: limit, bringsTables: bringsTables)
         }
       }
       guard let plan else { return }
+      if case .absent(let piece) = plan.source {
+        try bring(piece)
+        brought += 1
+        continue
+      }
+      brought = 0
       var part = buffer._mutatingExtracting(done..<done + plan.count)
       try read(plan.source, into: &part)
       done += plan.count
@@ -163,7 +196,7 @@ public final class SharedImage<
     throws(BlockImageError)
   {
     switch source {
-    case .zero: part.update(repeating: 0)
+    case .zero, .absent: part.update(repeating: 0)
     case .data(let port, let place, let cipher):
       try port.read(into: &part, at: place, cipher: cipher)
     case .inflated(let bytes, let start):
@@ -171,6 +204,19 @@ public final class SharedImage<
     case .compressed(let cluster):
       let bytes = try inflate(cluster)
       for index in 0..<part.count { part[index] = bytes[cluster.start + index] }
+    }
+  }
+
+  /// Reads a piece of a table into the image's cache.
+  private func bring(_ piece: TablePiece<Storage.Port>) throws(BlockImageError) {
+    var bytes = [UInt8](repeating: 0, count: piece.count)
+    var span = bytes.mutableSpan
+    try piece.port.read(into: &span, at: piece.offset, cipher: nil)
+    let table = bytes
+    image.withLock { image in
+      _ = try? image.withQCOW2 { (image) throws(BlockImageError) in
+        image.insert(table.span, piece)
+      }
     }
   }
 
@@ -201,18 +247,9 @@ public final class SharedImage<
     while done < bytes.count {
       let position = offset + UInt64(done)
       let limit = bytes.count - done
-      let found = try image.withLock { (image) throws(BlockImageError) in
-        try image.withQCOW2 {
-          (image) throws(BlockImageError) -> (WritePlan, Storage.Port, (any SectorCipher)?)? in
-          // A sector that is encrypted is written whole; what is not whole is done alone.
-          if image.header.isEncrypted, position % 512 != 0 || limit % 512 != 0 { return nil }
-          guard let plan = try image.planSharedWrite(at: position, count: limit) else {
-            return nil
-          }
-          return (plan, image.dataPort, try image.dataCipher())
-        }
+      guard let (plan, port, cipher) = try plan(at: position, limit, isExclusive: false) else {
+        break
       }
-      guard let found, let (plan, port, cipher) = found else { break }
       try perform(plan, bytes.extracting(done..<bytes.count), at: position, port, cipher)
       done += plan.count
     }
@@ -222,17 +259,53 @@ public final class SharedImage<
   /// Writes the start of `bytes`, whose clusters are held exclusively; returns how much it was.
   private func writeHeld(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) -> Int {
     let count = bytes.count
-    let found = try image.withLock { (image) throws(BlockImageError) in
-      try image.withQCOW2 { (image) throws(BlockImageError) in
-        let cipher = try image.dataCipher()
-        return (
-          try image.planExclusiveWrite(at: offset, count: count), image.dataPort, cipher
-        )
-      }
+    guard let (plan, port, cipher) = try plan(at: offset, count, isExclusive: true) else {
+      return count
     }
-    guard let (plan, port, cipher) = found else { return count }
     try perform(plan, bytes, at: offset, port, cipher)
     return plan.count
+  }
+
+  /// What writes a plan's bytes, and what encrypts them.
+  private typealias Planned = (WritePlan, Storage.Port, (any SectorCipher)?)
+
+  private enum Planning {
+    case absent(TablePiece<Storage.Port>)
+    case planned(Planned?)
+  }
+
+  /// Plans a write when the pieces of tables that it needs are there.
+  private func plan(
+    at offset: UInt64, _ count: Int, isExclusive: Bool
+  ) throws(BlockImageError) -> Planned? {
+    var brought = 0
+    while true {
+      let bringsTables = brought == Self.mostPieces
+      let planning = try image.withLock { (image) throws(BlockImageError) in
+        try image.withQCOW2 { (image) throws(BlockImageError) -> Planning in
+          if !bringsTables, let piece = try image.absentTable(at: offset, count: count) {
+            return .absent(piece)
+          }
+          let plan: WritePlan?
+          if isExclusive {
+            plan = try image.planExclusiveWrite(at: offset, count: count)
+          } else if image.header.isEncrypted, offset % 512 != 0 || count % 512 != 0 {
+            // A sector that is encrypted is written whole; what is not whole is done alone.
+            plan = nil
+          } else {
+            plan = try image.planSharedWrite(at: offset, count: count)
+          }
+          guard let plan else { return .planned(nil) }
+          return .planned((plan, image.dataPort, try image.dataCipher()))
+        }
+      }
+      switch planning {
+      case .absent(let piece): try bring(piece)
+      case .planned(let plan): return plan
+      case nil: return nil
+      }
+      brought += 1
+    }
   }
 
   private func perform(

@@ -54,3 +54,42 @@ struct Shared<Value: ~Copyable>: ~Copyable, Sendable {
     return try value.withLock(body)
   }
 }
+
+/// Lets a few threads at once do what the kernel does one after the other anyway, such as writes
+/// through the page cache to one file, for which it has its waiting threads spin.
+final class Narrows: Sendable {
+  private let inside = Atomic(0)
+  private let sleepers = Atomic(0)
+  private let waiters = Waiters()
+  /// One at work, and one that is ready to be next.
+  private static let width = 2
+
+  private func enter() -> Bool {
+    var now = inside.load(ordering: .relaxed)
+    while now < Self.width {
+      let (isIn, seen) = inside.compareExchange(
+        expected: now, desired: now + 1, ordering: .sequentiallyConsistent)
+      if isIn { return true }
+      now = seen
+    }
+    return false
+  }
+
+  /// Does something when it is this thread's turn.
+  func pass<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
+    if !enter() {
+      sleepers.add(1, ordering: .sequentiallyConsistent)
+      while true {
+        let seen = waiters.count
+        if enter() { break }
+        waiters.wait(while: seen)
+      }
+      sleepers.subtract(1, ordering: .sequentiallyConsistent)
+    }
+    defer {
+      inside.subtract(1, ordering: .sequentiallyConsistent)
+      if sleepers.load(ordering: .sequentiallyConsistent) > 0 { waiters.wakeOne() }
+    }
+    try body()
+  }
+}

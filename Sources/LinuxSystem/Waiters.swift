@@ -23,10 +23,15 @@ public final class Waiters: @unchecked Sendable {
   public var count: UInt32 { unsafe word.pointee.load(ordering: .sequentiallyConsistent) }
 
   /// Changes the count and wakes whoever waits.
-  public func wakeAll() {
+  public func wakeAll() { wake(Int32.max) }
+
+  /// Changes the count and wakes one of those who wait.
+  public func wakeOne() { wake(1) }
+
+  private func wake(_ most: Int32) {
     unsafe word.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
     // SAFETY: the kernel uses the address only.
-    _ = unsafe bh_futex_wake(word, Int32.max)
+    _ = unsafe bh_futex_wake(word, most)
   }
 
   /// Sleeps while the count is `count`; may return early.

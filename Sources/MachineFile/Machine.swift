@@ -128,6 +128,8 @@ public struct Machine: Hashable, Sendable {
     public var isReadOnly = false
     public var cache = Cache.writeback
     public var backing = Backing.none
+    /// The path of the file in which the image keeps its data, where it does so.
+    public var dataFile: String?
     /// The path of the file with the key of an encrypted image.
     public var key: String?
     public var onReadError = ErrorPolicy.report

@@ -45,18 +45,20 @@ extension MachineReader {
       reader.report(cache, "a cdrom is never written", accepted: "no cache key")
     }
     let backing = readBacking(table, format)
+    let dataFile = readDataFile(table, format)
     let key = readKey(table, format)
     let readError = reader.choice("rerror", in: table, "a policy", as: ErrorPolicy.self)
     let writeError = reader.choice("werror", in: table, "a policy", as: ErrorPolicy.self)
     if let readError, readError.value == .enospc {
       reader.report(readError, "a read needs no space", accepted: "report, ignore, stop")
     }
-    if !hasImage {
-      // Nothing to claim.
-    } else if let image, isReadOnly {
-      paths.claimReading(image, for: table.path(of: "image"), &reader)
-    } else if let image {
-      paths.claim(image, for: table.path(of: "image"), &reader)
+    for (key, file) in [("image", hasImage ? image : nil), ("data-file", dataFile)] {
+      guard let file else { continue }
+      if isReadOnly {
+        paths.claimReading(file, for: table.path(of: key), &reader)
+      } else {
+        paths.claim(file, for: table.path(of: key), &reader)
+      }
     }
     guard let slot, let image, let format else { return nil }
     var drive = Machine.Drive(slot: slot.value, image: image, format: format)
@@ -64,6 +66,7 @@ extension MachineReader {
     drive.isReadOnly = isReadOnly
     if let cache { drive.cache = cache.value }
     drive.backing = backing
+    drive.dataFile = dataFile
     drive.key = key
     if let readError { drive.onReadError = readError.value }
     if let writeError { drive.onWriteError = writeError.value }
@@ -84,6 +87,17 @@ extension MachineReader {
       reader.report(format, "a cdrom's image cannot be qcow2", accepted: "raw")
     }
     return format?.value
+  }
+
+  private mutating func readDataFile(_ table: Table, _ format: Machine.Drive.Format?) -> String? {
+    guard let member = table.members["data-file"] else { return nil }
+    let path = table.path(of: "data-file")
+    reader.places[path] = member.node.offset
+    if format == .raw {
+      reader.report(
+        member.keyOffset, path, "a raw image keeps its data in itself", "accepted: with qcow2")
+    }
+    return paths.path("data-file", in: table, &reader)
   }
 
   /// Reads where the key of an encrypted image is; the text itself is never a key.

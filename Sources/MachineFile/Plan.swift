@@ -134,6 +134,10 @@ public struct Plan: Hashable, Sendable {
         Descriptor(
           "drive \(drive.slot.rawValue)",
           "\(drive.image) (\(media)\(drive.format.rawValue), \(access))"))
+      if let file = drive.dataFile {
+        process.descriptors.append(
+          Descriptor("data file of \(drive.slot.rawValue)", "\(file) (\(access))"))
+      }
       if let key = drive.key {
         process.descriptors.append(
           Descriptor("key of \(drive.slot.rawValue)", key + " (read-only)"))

@@ -22,7 +22,8 @@ enum Schema {
     Section(
       path: "drive[]",
       keys: [
-        "slot", "image", "format", "media", "readonly", "cache", "backing", "key", "rerror",
+        "slot", "image", "format", "media", "readonly", "cache", "backing", "data-file", "key",
+        "rerror",
         "werror",
       ]),
     Section(path: "serial[]", keys: ["backend"]),

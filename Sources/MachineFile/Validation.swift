@@ -110,27 +110,13 @@ extension ParsedMachine {
     guard !drive.isEmpty else { return }
     let key = table + ".image"
     let wanted = "the path of a \(drive.format.rawValue) image"
-    let status = try checkReadable(
-      drive.image, key, wanted, files, kinds: [.regular, .blockDevice])
+    let status = try checkDisk(drive.image, key, wanted, drive, files, &users)
     if status.kind == .regular, status.byteCount == 0 {
       throw error(key, "\(quoted(drive.image)) is empty", remedy: "accepted: \(wanted)")
     }
-    if !drive.isReadOnly, !status.isWritable {
-      throw error(
-        key, "\(quoted(drive.image)) may not be written",
-        remedy: "accepted: a writable image, or readonly = true")
-    }
-    let identity = FileIdentity(status)
-    if let user = users[identity], !(user.isReadOnly && drive.isReadOnly) {
-      throw error(
-        key, "\(quoted(drive.image)) is the same file as \(user.key)",
-        remedy: "accepted: an image of its own, or readonly = true in both")
-    }
-    users[identity] = ImageUse(key: key, isReadOnly: drive.isReadOnly)
-    if files.isImageInUse(drive.image, forWriting: !drive.isReadOnly) {
-      throw error(
-        key, "\(quoted(drive.image)) is in use by another process",
-        remedy: "accepted: an image that nobody else has open for writing")
+    if let path = drive.dataFile {
+      _ = try checkDisk(
+        path, table + ".data-file", "the path of a file or block device", drive, files, &users)
     }
     if let path = drive.key {
       let status = try checkReadable(path, table + ".key", "a file with the key", files)
@@ -146,6 +132,32 @@ extension ParsedMachine {
           kinds: [.regular, .blockDevice])
       }
     }
+  }
+
+  /// Checks a file of a drive that nobody else may write.
+  private func checkDisk(
+    _ path: String, _ key: String, _ wanted: String, _ drive: Machine.Drive,
+    _ files: some FileInspector, _ users: inout [FileIdentity: ImageUse]
+  ) throws(MachineFileError) -> FileStatus {
+    let status = try checkReadable(path, key, wanted, files, kinds: [.regular, .blockDevice])
+    if !drive.isReadOnly, !status.isWritable {
+      throw error(
+        key, "\(quoted(path)) may not be written",
+        remedy: "accepted: a writable image, or readonly = true")
+    }
+    let identity = FileIdentity(status)
+    if let user = users[identity], !(user.isReadOnly && drive.isReadOnly) {
+      throw error(
+        key, "\(quoted(path)) is the same file as \(user.key)",
+        remedy: "accepted: an image of its own, or readonly = true in both")
+    }
+    users[identity] = ImageUse(key: key, isReadOnly: drive.isReadOnly)
+    if files.isImageInUse(path, forWriting: !drive.isReadOnly) {
+      throw error(
+        key, "\(quoted(path)) is in use by another process",
+        remedy: "accepted: an image that nobody else has open for writing")
+    }
+    return status
   }
 
   private func checkBackend(

@@ -13,6 +13,8 @@ public struct HostResources: Sendable {
   public let boot: BootFiles?
   /// One image for each drive, in the machine's order, locked; none where a CD-ROM drive is empty.
   public internal(set) var images: [Descriptor?]
+  /// The files in which images keep their data, for each drive.
+  public let dataFiles: [Descriptor?]
   /// The files with the keys of encrypted images, for each drive; nothing here reads them.
   public let keys: [Descriptor?]
   /// The rules about backing files, for each drive.
@@ -49,15 +51,22 @@ public struct HostResources: Sendable {
       vgaBIOS = try parsed.openVGABIOS(host)
       boot = try parsed.openBoot(host)
       var images: [Descriptor?] = []
+      var dataFiles: [Descriptor?] = []
       var keys: [Descriptor?] = []
       var backings: [BackingFiles] = []
       for (index, drive) in machine.drives.enumerated() {
         images.append(
-          drive.isEmpty ? nil : try parsed.openImage(drive, "drive[\(index)].image"))
+          drive.isEmpty
+            ? nil : try parsed.openImage(drive.image, of: drive, "drive[\(index)].image"))
+        dataFiles.append(
+          try drive.dataFile.map { (path) throws(MachineFileError) in
+            try parsed.openImage(path, of: drive, "drive[\(index)].data-file")
+          })
         keys.append(try parsed.openKey(drive, "drive[\(index)].key"))
         backings.append(try parsed.openBackings(drive, "drive[\(index)].backing"))
       }
       self.images = images
+      self.dataFiles = dataFiles
       self.keys = keys
       self.backings = backings
     } catch {
@@ -120,21 +129,26 @@ public struct HostResources: Sendable {
 }
 
 extension ParsedMachine {
-  func openImage(_ drive: Machine.Drive, _ key: String) throws(MachineFileError) -> Descriptor {
+  /// Opens a file of a drive as the drive uses it, and locks it.
+  func openImage(
+    _ path: String, of drive: Machine.Drive, _ key: String
+  ) throws(MachineFileError) -> Descriptor {
     let file: Descriptor
     do throws(SystemError) {
       let access: OpenMode = drive.isReadOnly ? .readOnly : .readWrite
-      file = try Files.open(drive.image, drive.cache == .none ? [access, .direct] : access)
+      file = try Files.open(path, drive.cache == .none ? [access, .direct] : access)
     } catch {
       if drive.cache == .none, error.isInvalid {
         throw self.error(
-          key.replacing(".image", with: ".cache"),
-          "the file system of \"\(drive.image)\" has no direct I/O (O_DIRECT), which \"none\" needs",
+          String(key.prefix { $0 != "." }) + ".cache",
+          "the file system of \"\(path)\" has no direct I/O (O_DIRECT), which \"none\" needs",
           remedy: "accepted: writeback, writethrough")
       }
       throw self.error(
-        key, "\"\(drive.image)\" cannot be opened: \(SystemError.text(error.number))",
-        remedy: "accepted: the path of a \(drive.format.rawValue) image")
+        key, "\"\(path)\" cannot be opened: \(SystemError.text(error.number))",
+        remedy: key.hasSuffix(".image")
+          ? "accepted: the path of a \(drive.format.rawValue) image"
+          : "accepted: the path of a file or block device")
     }
     do throws(ImageLock.Failure) {
       try ImageLock.take(file, isReadOnly: drive.isReadOnly)
@@ -142,10 +156,10 @@ extension ParsedMachine {
       switch error {
       case .inUse:
         throw self.error(
-          key, "\"\(drive.image)\" is in use by another process",
+          key, "\"\(path)\" is in use by another process",
           remedy: "accepted: an image that nobody else has open for writing")
       case .system(let reason):
-        throw self.error(key, "\"\(drive.image)\" cannot be locked: \(reason)")
+        throw self.error(key, "\"\(path)\" cannot be locked: \(reason)")
       }
     }
     return file

@@ -170,13 +170,14 @@ struct ChildSetup {
     var drives: [IDESettings.Drive] = []
     for (index, drive) in machine.drives.enumerated() {
       let image = resources.images[index]
+      let dataFile = image == nil ? nil : resources.dataFiles[index]
       let key = image == nil ? nil : resources.keys[index]
-      descriptors += [image, key].compactMap { $0 }
+      descriptors += [image, dataFile, key].compactMap { $0 }
       drives.append(
         IDESettings.Drive(
           slot: place(drive.slot), format: drive.format == .raw ? .raw : .qcow2,
           isCDROM: drive.media == .cdrom, isReadOnly: drive.isReadOnly, hasMedium: image != nil,
-          hasKey: key != nil, onReadError: onError(drive.onReadError),
+          hasDataFile: dataFile != nil, hasKey: key != nil, onReadError: onError(drive.onReadError),
           onWriteError: onError(drive.onWriteError), cache: cache(drive.cache),
           serial: "BH0000\(place(drive.slot) + 1)"))
     }

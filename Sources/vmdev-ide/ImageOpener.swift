@@ -57,7 +57,8 @@ struct ImageOpener {
 
   /// Opens an image of a given format; `depth` images lie in front of it.
   mutating func open(
-    _ file: Descriptor, _ format: IDESettings.Drive.Format, isWritable: Bool, depth: Int = 0
+    _ file: Descriptor, _ format: IDESettings.Drive.Format, isWritable: Bool,
+    dataFile: Descriptor? = nil, depth: Int = 0
   ) throws(OpenError) -> DriveImage {
     switch format {
     case .raw:
@@ -72,14 +73,15 @@ struct ImageOpener {
     case .qcow2:
       let header = try header(of: file)
       let backing = try backing(header, depth: depth)
+      let data = try self.dataFile(header, dataFile, isWritable: isWritable, depth: depth)
       var storage = try storage(file, isWritable)
       do throws(BlockImageError) {
         let cipher = try key?.value.cipher(of: header, on: &storage)
         if header.isEncrypted, cipher == nil { throw .keyMissing }
         return .qcow2(
           try QCOW2Image(
-            storage: storage, writable: isWritable, backing: backing, decompressor: Inflater(),
-            cipher: cipher))
+            storage: storage, writable: isWritable, backing: backing, dataFile: data,
+            decompressor: Inflater(), cipher: cipher))
       } catch {
         if case .keyMissing = error {
           throw OpenError("\(error); the machine file names it with key = \"file:PATH\"")
@@ -104,14 +106,28 @@ struct ImageOpener {
     }
   }
 
+  /// The file in which the image keeps its data: the machine file names it, and for a backing
+  /// image, which is only read, the image itself.
+  private mutating func dataFile(
+    _ header: QCOW2Header, _ file: Descriptor?, isWritable: Bool, depth: Int
+  ) throws(OpenError) -> ImageFile? {
+    guard header.hasDataFile else {
+      if file == nil { return nil }
+      throw OpenError("it keeps its data in itself; the machine file must not give a data-file")
+    }
+    if let file { return try storage(file, isWritable) }
+    let name = header.dataFileName ?? ""
+    guard depth > 0 else {
+      throw OpenError(
+        "it keeps its data in another file (\"\(name)\"); the machine file names that with "
+          + "data-file = \"PATH\"")
+    }
+    return try storage(try request(name, depth: depth), false)
+  }
+
   private mutating func backing(_ header: QCOW2Header, depth: Int) throws(OpenError)
     -> BackingImage<ImageFile, Inflater>?
   {
-    if header.hasDataFile {
-      throw OpenError(
-        "it keeps its data in an external file (\"\(header.dataFileName ?? "")\"), which drives "
-          + "can not use; make one file of it with vmimage convert or qemu-img convert")
-    }
     guard let name = header.backingFileName else { return nil }
     guard depth + 1 < Self.longestChain else {
       throw OpenError("the chain of backing files has more than \(Self.longestChain) images")

@@ -26,10 +26,12 @@ struct Main {
       DeviceProcess.end("\(error)")
     }
     let images = settings.drives.count { $0.hasMedium }
+    let dataFiles = settings.drives.count { $0.hasDataFile }
     let keys = settings.drives.count { $0.hasKey }
-    guard handed.count == images + keys else {
+    guard handed.count == images + dataFiles + keys else {
       DeviceProcess.end(
-        "\(images) images and \(keys) keys, but \(handed.count) descriptors")
+        "\(images) images, \(dataFiles) data files and \(keys) keys, but "
+          + "\(handed.count) descriptors")
     }
     var policies = [ErrorPolicies](repeating: ErrorPolicies(), count: 4)
     for drive in settings.drives {
@@ -65,13 +67,15 @@ struct Main {
       if drive.hasMedium {
         do throws(OpenError) {
           let image = images.removeFirst()
+          let dataFile = drive.hasDataFile ? images.removeFirst() : nil
           var opener = try ImageOpener(
             launcher: launcher, drive: index, key: drive.hasKey ? images.removeFirst() : nil,
             isDirect: drive.cache == .none)
           opened = Drive(
             name: name,
             image: try opener.open(
-              image, drive.format, isWritable: !drive.isReadOnly && !drive.isCDROM))
+              image, drive.format, isWritable: !drive.isReadOnly && !drive.isCDROM,
+              dataFile: dataFile))
         } catch {
           DeviceProcess.end("\(name): \(error.reason)")
         }

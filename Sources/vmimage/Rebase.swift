@@ -61,10 +61,10 @@ struct Rebase: ImageCommand {
 
   /// Copies into the image what it takes from the old backing file and the new one has otherwise.
   private func copy(_ overlay: inout DiskImage, _ below: BackingHolder?) throws(BlockImageError) {
-    var old = [UInt8](repeating: 0, count: Transfer.pieceSize)
-    var new = old
     let end = overlay.virtualSize
     let size = overlay.header.clusterSize
+    var old = [UInt8](repeating: 0, count: Transfer.pieceSize(size))
+    var new = old
     var position: UInt64 = 0
     while position < end {
       let (isAllocated, run) = try overlay.isAllocated(at: position, limit: end - position)

@@ -98,29 +98,48 @@ struct SharedImageTests {
     return try QCOW2RandomWorkTests.make(geometry, bench, sectors: Self.sectors).0
   }
 
-  @Test("data is read while another read is under way")
-  func parallelReads() throws {
+  /// What two threads do at once.
+  enum Pair: CaseIterable {
+    case data, tables, discard
+  }
+
+  @Test(
+    "data and tables are read, and space is given back, while another read is under way",
+    arguments: Pair.allCases)
+  func parallel(pair: Pair) throws {
     let bench = try Workbench()
-    let bytes = try bench.create("cluster_size=4096", size: "1M", commands: ["write -P 7 0 1M"])
+    // A table for each 2 MiB.
+    let bytes = try bench.create("cluster_size=4096", size: "4M", commands: ["write -P 7 0 4M"])
     let meeting = Meeting()
-    let storage = MeetingStorage(bytes: bytes, meeting: meeting)
+    let storage = MeetingStorage(memory: SlowMemory(bytes), meeting: meeting)
     let image = try QCOW2Image<MeetingStorage, Inflater>(
-      storage: storage, writable: false, decompressor: Inflater())
+      storage: storage, writable: true, decompressor: Inflater())
     let shared = SharedImage(.qcow2(image), decompressor: Inflater())
+    if pair != .tables {
+      var buffer = [UInt8](repeating: 0, count: 512)
+      var span = buffer.mutableSpan
+      for table in 0..<2 { try shared.read(into: &span, at: UInt64(table) << 21) }
+    }
     meeting.isOpen.store(true, ordering: .sequentiallyConsistent)
     let group = DispatchGroup()
     for number in 0..<2 {
       group.enter()
       try LinuxSystem.Thread.start("reader") {
-        var buffer = [UInt8](repeating: 0, count: 512)
-        var span = buffer.mutableSpan
-        try? shared.read(into: &span, at: UInt64(number) * 65536)
+        if pair == .discard, number == 1 {
+          try? shared.discard(at: 3 << 20, count: 65536)
+        } else {
+          var buffer = [UInt8](repeating: 0, count: 512)
+          var span = buffer.mutableSpan
+          try? shared.read(into: &span, at: UInt64(number) << 21 + 65536)
+        }
         group.leave()
       }
     }
     // Each waits in the port for the other.
     #expect(group.wait(timeout: .now() + 60) == .success)
     #expect(meeting.most.load(ordering: .sequentiallyConsistent) == 2)
+    let holes = meeting.holes.withLock { $0 }
+    #expect(holes.reduce(0) { $0 + $1.count } == (pair == .discard ? 65536 : 0))
   }
 }
 
@@ -163,6 +182,8 @@ final class SlowMemory: Sendable {
   let bytes: Mutex<[UInt8]>
   init(_ bytes: [UInt8]) { self.bytes = Mutex(bytes) }
 
+  var byteCount: UInt64 { bytes.withLock { UInt64($0.count) } }
+
   func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) {
     let copy = bytes.withLock { $0 }
     for index in 0..<buffer.count {
@@ -197,12 +218,14 @@ struct SlowStorage: SharedStorage {
       memory.write(bytes, at: offset)
     }
 
+    func discard(at offset: UInt64, count: UInt64) throws(StorageError) {}
+
     func flush() throws(StorageError) {}
   }
 
   let memory: SlowMemory
 
-  var byteCount: UInt64 { memory.bytes.withLock { UInt64($0.count) } }
+  var byteCount: UInt64 { memory.byteCount }
   var port: Port { Port(memory: memory) }
 
   mutating func noteWritten(upTo end: UInt64) {}
@@ -310,49 +333,60 @@ struct ParallelWorker: Sendable {
   }
 }
 
-/// Where readers wait for each other.
+/// Where threads wait for each other.
 final class Meeting: Sendable {
   let isOpen = Atomic(false)
-  let inside = Atomic(0)
   let most = Atomic(0)
+  let holes = Mutex<[Range<UInt64>]>([])
+  private let inside = Atomic(0)
+
+  func enter() {
+    guard isOpen.load(ordering: .sequentiallyConsistent) else { return }
+    let now = inside.add(1, ordering: .sequentiallyConsistent).newValue
+    most.max(now, ordering: .sequentiallyConsistent)
+    while most.load(ordering: .sequentiallyConsistent) < 2 { usleep(100) }
+    inside.subtract(1, ordering: .sequentiallyConsistent)
+  }
 }
 
 /// A storage whose port lets nobody go before two are inside.
 struct MeetingStorage: SharedStorage {
   struct Port: StoragePort {
-    let bytes: [UInt8]
+    let memory: SlowMemory
     let meeting: Meeting
 
     func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) throws(StorageError) {
-      let now = meeting.inside.add(1, ordering: .sequentiallyConsistent).newValue
-      meeting.most.max(now, ordering: .sequentiallyConsistent)
-      while meeting.most.load(ordering: .sequentiallyConsistent) < 2 { usleep(100) }
-      for index in 0..<buffer.count { buffer[index] = bytes[Int(offset) + index] }
+      meeting.enter()
+      memory.read(into: &buffer, at: offset)
     }
 
     func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) { throw .readOnly }
+
+    func discard(at offset: UInt64, count: UInt64) throws(StorageError) {
+      meeting.enter()
+      meeting.holes.withLock { $0.append(offset..<offset + count) }
+    }
+
     func flush() throws(StorageError) {}
   }
 
-  let bytes: [UInt8]
+  let memory: SlowMemory
   let meeting: Meeting
 
-  var byteCount: UInt64 { UInt64(bytes.count) }
-  var port: Port { Port(bytes: bytes, meeting: meeting) }
+  var byteCount: UInt64 { memory.byteCount }
+  var port: Port { Port(memory: memory, meeting: meeting) }
 
   mutating func noteWritten(upTo end: UInt64) {}
 
   mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
     throws(StorageError)
   {
-    for index in 0..<buffer.count {
-      let place = Int(offset) + index
-      buffer[index] = place < bytes.count ? bytes[place] : 0
-    }
+    memory.read(into: &buffer, at: offset)
   }
 
   mutating func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(StorageError) {
-    throw .readOnly
+    memory.write(bytes, at: offset)
   }
+
   mutating func flush() throws(StorageError) {}
 }

@@ -46,6 +46,14 @@ struct IDEProcessTests {
       return (status, (try? here.receive(65536, wait: false))?.bytes ?? [])
     }
 
+    /// Makes an image with the content of another.
+    func make(_ name: String, _ options: [String], from source: String) throws {
+      let made = try Images.run(
+        "/usr/bin/qemu-img",
+        ["convert", "-O", "qcow2"] + options + ["\(folder)/\(source)", "\(folder)/\(name)"])
+      try #require(made.status == .exited(code: 0))
+    }
+
     /// Starts a process on the images.
     func start(_ machine: IDEMachine, isRestart: Bool = false) throws {
       try machine.start(
@@ -316,24 +324,57 @@ struct IDEProcessTests {
     #expect(try ide.quit() == .exited(code: 0))
   }
 
-  @Test("an image with an external data file is refused with what to do")
-  func dataFile() throws {
+  @Test("data files: what the machine file gives, and of a backing image what that names")
+  func dataFiles() throws {
     let images = try Images()
-    let made = try Images.run(
-      "/usr/bin/qemu-img",
-      [
-        "create", "-q", "-f", "qcow2", "-o", "data_file=\(images.folder)/data",
-        images.folder + "/outer.qcow2", "8M",
-      ])
-    try #require(made.status == .exited(code: 0))
+    try images.make(
+      "lower.qcow2", ["-o", "data_file=\(images.folder)/lower.data"], from: "base.raw")
+    try images.make(
+      "outer.qcow2", ["-o", "data_file=\(images.folder)/data", "-B", "lower.qcow2", "-F", "qcow2"],
+      from: "base.raw")
+    var drive = Self.disk
+    drive.hasDataFile = true
+    let ide = try IDEMachine()
+    let text = (0..<512).map { UInt8(truncatingIfNeeded: $0 ^ 0x3C) }
+    let handed = [try images.open("outer.qcow2", 2), try images.open("data", 2)]
+    let files = [
+      "lower.qcow2": try images.open("lower.qcow2", 0),
+      images.folder + "/lower.data": try images.open("lower.data", 0),
+    ]
+    try ide.start(drives: [drive], images: handed, files: files)
+    try ide.command(0x30, sector: 77, count: 1)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    try ide.writeWords(0, text)
+    #expect(try ide.waitWhileBusy() & 0x29 == 0)
+    images.set(text, sector: 77)
+    try ide.kill()
+    try ide.start(drives: [drive], images: handed, files: files, isRestart: true)
+    try ide.command(0x20, sector: 77, count: 1)
+    #expect(try ide.waitWhileBusy() & 0x09 == 0x08)
+    #expect(try ide.readWords(0, 256) == text)
+    #expect(try ide.quit() == .exited(code: 0))
+    try images.check("outer.qcow2")
+    #expect(try images.open("data", 0).read(512, at: 77 * 512) == text)
+  }
+
+  @Test(
+    "ends with what the machine file has to say when a data file is missing or not wanted",
+    arguments: [true, false])
+  func wrongDataFile(isGiven: Bool) throws {
+    let images = try Images()
+    let kind = isGiven ? [] : ["-o", "data_file=\(images.folder)/data"]
+    try images.make("outer.qcow2", kind, from: "base.raw")
     let log = try images.open("log", 0o102)
+    var drive = Self.disk
+    drive.hasDataFile = isGiven
+    let handed =
+      [try images.open("outer.qcow2", 2)] + (isGiven ? [try images.open("base.raw", 2)] : [])
     #expect(throws: TestFailure(reason: "\(ChildProcess.Status.exited(code: 1))")) {
-      try IDEMachine().start(
-        drives: [Self.disk], images: [try images.open("outer.qcow2", 2)], log: log)
+      try IDEMachine().start(drives: [drive], images: handed, log: log)
     }
     let text = String(decoding: try log.read(4096, at: 0), as: UTF8.self)
-    #expect(text.contains("external file"))
-    #expect(text.contains("vmimage convert"))
+    #expect(
+      text.contains(isGiven ? "must not give a data-file" : "data-file = \"PATH\""), "\(text)")
   }
 
   @Test("the key is gone from the process when it serves, and the process is locked down")

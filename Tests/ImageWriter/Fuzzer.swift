@@ -4,17 +4,16 @@ import BlockImage
 import DiskEncryption
 import ImageFiles
 import LinuxSystem
+import Synchronization
 
-/// An image in memory, which may pretend to be longer than it is.
-struct FuzzStorage: BlockStorage {
+/// The bytes of an image, which may pretend to be more than they are.
+struct FuzzBytes: Sendable {
   var bytes: [UInt8]
   var pretended: UInt64 = 0
 
   var byteCount: UInt64 { max(UInt64(bytes.count), pretended) }
 
-  mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
-    throws(StorageError)
-  {
+  func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) {
     let available =
       offset < UInt64(bytes.count) ? min(buffer.count, bytes.count - Int(offset)) : 0
     for index in 0..<available { buffer[index] = bytes[Int(offset) + index] }
@@ -29,6 +28,62 @@ struct FuzzStorage: BlockStorage {
     let end = Int(offset) + data.count
     if end > bytes.count { bytes += [UInt8](repeating: 0, count: end - bytes.count) }
     for index in 0..<data.count { bytes[Int(offset) + index] = data[index] }
+  }
+
+  mutating func discard(at offset: UInt64, count: UInt64) {
+    guard offset < UInt64(bytes.count) else { return }
+    for index in Int(offset)..<Int(min(UInt64(bytes.count), offset &+ count)) { bytes[index] = 0 }
+  }
+}
+
+/// An image in memory.
+struct FuzzStorage: SharedStorage {
+  /// What reads and writes it.
+  final class Port: StoragePort {
+    let memory: Mutex<FuzzBytes>
+    init(_ bytes: FuzzBytes) { memory = Mutex(bytes) }
+
+    func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64) throws(StorageError) {
+      memory.withLock { $0 }.read(into: &buffer, at: offset)
+    }
+
+    func write(_ data: Span<UInt8>, at offset: UInt64) throws(StorageError) {
+      var copy: [UInt8] = []
+      copy.reserveCapacity(data.count)
+      for index in 0..<data.count { copy.append(data[index]) }
+      let bytes = copy
+      try memory.withLock { (memory) throws(StorageError) in
+        try memory.write(bytes.span, at: offset)
+      }
+    }
+
+    func discard(at offset: UInt64, count: UInt64) throws(StorageError) {
+      memory.withLock { $0.discard(at: offset, count: count) }
+    }
+
+    func flush() throws(StorageError) {}
+  }
+
+  let port: Port
+
+  init(_ bytes: FuzzBytes) { port = Port(bytes) }
+
+  var byteCount: UInt64 { port.memory.withLock { $0.byteCount } }
+
+  mutating func noteWritten(upTo end: UInt64) {}
+
+  mutating func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
+    throws(StorageError)
+  {
+    try port.read(into: &buffer, at: offset)
+  }
+
+  mutating func write(_ data: Span<UInt8>, at offset: UInt64) throws(StorageError) {
+    try port.write(data, at: offset)
+  }
+
+  mutating func discard(at offset: UInt64, count: UInt64) throws(StorageError) {
+    try port.discard(at: offset, count: count)
   }
 
   mutating func flush() throws(StorageError) {}
@@ -94,10 +149,9 @@ struct Fuzzer {
   }
 
   private mutating func execute(_ seeds: [[UInt8]]) {
-    var storage = FuzzStorage(bytes: seeds[number(0..<seeds.count)])
+    var damaged = FuzzBytes(bytes: seeds[number(0..<seeds.count)])
     let damages = number(1..<5)
-    for _ in 0..<damages { damage(&storage) }
-    let damaged = storage
+    for _ in 0..<damages { damage(&damaged) }
     var options = QCOW2Options()
     options.tables = Bool.random(using: &random) ? .back : .through
     options.hasBarriers = Bool.random(using: &random)
@@ -106,48 +160,88 @@ struct Fuzzer {
     options.refcountCacheByteCount = 1 << number(12..<16)
     let isWritable = number(0..<4) != 0
     if !isWritable, number(0..<3) == 0 { options.snapshot = .id("1") }
-    let below = FuzzStorage(bytes: [UInt8](repeating: 7, count: 20 << 10))
+    let below = FuzzStorage(FuzzBytes(bytes: [UInt8](repeating: 7, count: 20 << 10)))
     let backing = BackingImage<FuzzStorage, Inflater>(
       .raw(RawImage(storage: below, writable: false)))
     do throws(BlockImageError) {
       var image = try QCOW2Image<FuzzStorage, Inflater>(
-        storage: storage, writable: isWritable, backing: backing,
-        dataFile: FuzzStorage(bytes: []), decompressor: Inflater(), cipher: Self.cipher,
+        storage: FuzzStorage(damaged), writable: isWritable, backing: backing,
+        dataFile: FuzzStorage(FuzzBytes(bytes: [])), decompressor: Inflater(), cipher: Self.cipher,
         options: options)
       opened = 1
       if image.header.isEncrypted {
-        var copy = damaged
+        var copy = FuzzStorage(damaged)
         _ = try image.header.encryptionHeader(on: &copy)
       }
       if number(0..<8) == 0 { _ = try? image.snapshots() }
-      for _ in 0..<number(1..<8) { try? request(&image) }
-      try? image.close()
+      let size = image.virtualSize
+      let requests = (0..<number(1..<8)).map { _ in request(size) }
+      if Bool.random(using: &random) {
+        for request in requests { try? perform(request, &image) }
+        try? image.close()
+      } else {
+        // As a drive uses it.
+        let shared = SharedImage(.qcow2(image), decompressor: Inflater())
+        for request in requests { try? perform(request, shared) }
+        try? shared.flush()
+      }
     } catch {
       // The text is made as for a user.
       guard !error.description.isEmpty else { Main.fail("an error without a description") }
     }
   }
 
-  private mutating func request(_ image: inout QCOW2Image<FuzzStorage, Inflater>)
-    throws(BlockImageError)
-  {
-    let size = image.virtualSize
+  private struct Request {
+    enum Kind { case read, write, zero, zeroInPlace, discard, flush }
+    var kind: Kind
+    var offset: UInt64
+    var count: Int
+  }
+
+  private mutating func request(_ size: UInt64) -> Request {
     var offset = UInt64(number(0..<Int(clamping: max(1, min(size, 1 << 20))))) & ~511
     if number(0..<8) == 0 { offset = (size &- UInt64(number(0..<4096))) & ~511 }
     let count = [512, 1024, 4096, 4608, 40 << 10, 64 << 10][number(0..<6)]
+    let kind: Request.Kind
     switch number(0..<10) {
-    case 0..<4:
+    case 0..<4: kind = .read
+    case 4..<8: kind = .write
+    case 8: kind = Bool.random(using: &random) ? count == 4096 ? .zeroInPlace : .zero : .discard
+    default: kind = .flush
+    }
+    return Request(kind: kind, offset: offset, count: count)
+  }
+
+  private mutating func perform(
+    _ request: Request, _ image: inout QCOW2Image<FuzzStorage, Inflater>
+  ) throws(BlockImageError) {
+    let count = UInt64(request.count)
+    switch request.kind {
+    case .read:
       var span = buffer.mutableSpan
-      var part = span._mutatingExtracting(0..<count)
-      try image.read(into: &part, at: offset)
-    case 4..<8: try image.write(buffer.span.extracting(0..<count), at: offset)
-    case 8:
-      if Bool.random(using: &random) {
-        try image.zero(at: offset, count: UInt64(count), keepsSpace: count == 4096)
-      } else {
-        try image.discard(at: offset, count: UInt64(count))
-      }
-    default: try image.flush()
+      var part = span._mutatingExtracting(0..<request.count)
+      try image.read(into: &part, at: request.offset)
+    case .write: try image.write(buffer.span.extracting(0..<request.count), at: request.offset)
+    case .zero: try image.zero(at: request.offset, count: count)
+    case .zeroInPlace: try image.zero(at: request.offset, count: count, keepsSpace: true)
+    case .discard: try image.discard(at: request.offset, count: count)
+    case .flush: try image.flush()
+    }
+  }
+
+  private mutating func perform(
+    _ request: Request, _ image: SharedImage<FuzzStorage, Inflater>
+  ) throws(BlockImageError) {
+    let count = UInt64(request.count)
+    switch request.kind {
+    case .read:
+      var span = buffer.mutableSpan
+      var part = span._mutatingExtracting(0..<request.count)
+      try image.read(into: &part, at: request.offset)
+    case .write: try image.write(buffer.span.extracting(0..<request.count), at: request.offset)
+    case .zero, .zeroInPlace: try image.zero(at: request.offset, count: count)
+    case .discard: try image.discard(at: request.offset, count: count)
+    case .flush: try image.flush()
     }
   }
 
@@ -159,7 +253,7 @@ struct Fuzzer {
     (60, 4), (64, 8), (72, 8), (80, 8), (88, 8), (96, 4), (100, 4), (104, 1), (112, 4), (116, 4),
   ]
 
-  private mutating func damage(_ storage: inout FuzzStorage) {
+  private mutating func damage(_ storage: inout FuzzBytes) {
     guard storage.bytes.count > 200 else { return }
     switch number(0..<16) {
     case 0..<5:
@@ -179,7 +273,7 @@ struct Fuzzer {
   }
 
   /// Changes a field of the LUKS header, if there is one.
-  private mutating func damageLUKS(_ storage: inout FuzzStorage) {
+  private mutating func damageLUKS(_ storage: inout FuzzBytes) {
     let magic: [UInt8] = LUKSHeader.magic
     var start = 512
     while start < min(storage.bytes.count - 600, 64 << 10),
@@ -193,7 +287,7 @@ struct Fuzzer {
   }
 
   /// Changes an entry of the L1 or an L2 table, the refcount table, a block or the snapshots.
-  private mutating func damageTable(_ storage: inout FuzzStorage) {
+  private mutating func damageTable(_ storage: inout FuzzBytes) {
     let l1 = read(8, at: 40, storage)
     let table: UInt64
     switch number(0..<6) {
@@ -215,7 +309,7 @@ struct Fuzzer {
   }
 
   /// A value that is likely to be near a limit or to point somewhere.
-  private mutating func value(_ storage: FuzzStorage) -> UInt64 {
+  private mutating func value(_ storage: FuzzBytes) -> UInt64 {
     let place = UInt64(number(0..<storage.bytes.count / 512 + 2)) * 512
     switch number(0..<10) {
     case 0: return 0
@@ -231,12 +325,12 @@ struct Fuzzer {
     }
   }
 
-  private func read(_ width: Int, at offset: Int, _ storage: FuzzStorage) -> UInt64 {
+  private func read(_ width: Int, at offset: Int, _ storage: FuzzBytes) -> UInt64 {
     guard offset >= 0, offset <= storage.bytes.count - width else { return 0 }
     return (0..<width).reduce(0) { $0 << 8 | UInt64(storage.bytes[offset + $1]) }
   }
 
-  private func put(_ value: UInt64, _ width: Int, at offset: Int, _ storage: inout FuzzStorage) {
+  private func put(_ value: UInt64, _ width: Int, at offset: Int, _ storage: inout FuzzBytes) {
     guard offset >= 0, offset <= storage.bytes.count - width else { return }
     for byte in 0..<width {
       storage.bytes[offset + byte] = UInt8(

@@ -30,7 +30,7 @@ extension BadFileTests {
     .named(
       "drive = [1]",
       "m.toml:2:10: drive[0]: must be a table, not an integer; accepted: slot, image, format, "
-        + "media, readonly, cache, backing, key, rerror, werror"),
+        + "media, readonly, cache, backing, data-file, key, rerror, werror"),
     .named(
       "[[drive]]\nimage = \"a\"\nformat = \"raw\"",
       "m.toml:2:3: drive[0].slot: required but missing; accepted: ide0.0, ide0.1, ide1.0, "
@@ -60,6 +60,13 @@ extension BadFileTests {
     .named(
       "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\nkey = \"file:k\"",
       "m.toml:6:1: drive[0].key: a raw image is never encrypted; accepted: with qcow2"),
+    .named(
+      "[[drive]]\nslot = \"ide0.0\"\nimage = \"a\"\nformat = \"raw\"\ndata-file = \"d\"",
+      "m.toml:6:1: drive[0].data-file: a raw image keeps its data in itself; accepted: with qcow2"),
+    .drive(
+      "data-file = \"./a\"",
+      "m.toml:6:13: drive[0].data-file: \"./a\" is already used by drive[0].image; accepted: a "
+        + "path that nothing else writes"),
     .drive(
       "key = \"a secret\"",
       "m.toml:6:7: drive[0].key: is not the place of a key; accepted: file:PATH"),

@@ -52,6 +52,7 @@ struct GoodFileTests {
     ).machine
 
     var disk = Machine.Drive(slot: .ide11, image: "/etc/vm/d.qcow2", format: .qcow2)
+    disk.dataFile = "/etc/vm/d.data"
     disk.backing = .paths(["/etc/vm/b.qcow2", "/b"])
     var cdrom = Machine.Drive(slot: .ide00, image: "/iso", format: .raw)
     cdrom.media = .cdrom
@@ -86,6 +87,7 @@ struct GoodFileTests {
     format = "qcow2"
     media = "disk"
     readonly = false
+    data-file = "d.data"
     backing = [
       "b.qcow2", # a comment
       '/b',

@@ -53,23 +53,26 @@ extension SystemTests {
   @Suite("Disks")
   struct DiskTests {
     /// Makes the disk, and the machine file for it.
-    private func prepare(_ format: String, rounds: Int, isPaced: Bool = false, in scratch: Scratch)
-      throws
-      -> (DiskGuest, MachineFile)
-    {
+    private func prepare(
+      _ format: String, rounds: Int, isPaced: Bool = false, hasDataFile: Bool = false,
+      in scratch: Scratch
+    ) throws -> (DiskGuest, MachineFile) {
       _ = try scratch.assemble("disk", "ROUNDS=\(rounds)", isPaced ? "PACE" : "FAST")
       let guest = DiskGuest(program: scratch.bytes("disk.bin"), rounds: rounds)
       try scratch.write("before.raw", guest.expected)
       if format == "raw" {
         try FileManager.default.moveItem(atPath: scratch["before.raw"], toPath: scratch["disk"])
       } else {
+        let option = hasDataFile ? ["-o", "data_file=\(scratch["data"])"] : []
         try Tool.run(
           "qemu-img",
-          ["convert", "-f", "raw", "-O", format, scratch["before.raw"], scratch["disk"]],
+          ["convert", "-f", "raw", "-O", format] + option
+            + [scratch["before.raw"], scratch["disk"]],
           in: scratch)
       }
       var file = MachineFile()
       file.drives = [("ide0.0", "disk", format)]
+      if hasDataFile { file.driveLines = ["data-file = \"data\""] }
       return (guest, file)
     }
 
@@ -90,10 +93,12 @@ extension SystemTests {
 
     @Test(
       "a guest's BIOS calls and bus-master DMA read and write the right sectors",
-      .timeLimit(.minutes(5)), arguments: ["raw", "qcow2"])
-    func transfers(format: String) throws {
+      .timeLimit(.minutes(5)), arguments: ["raw", "qcow2", "qcow2 with a data file"])
+    func transfers(kind: String) throws {
       let scratch = try Scratch()
-      let (guest, file) = try prepare(format, rounds: 4, in: scratch)
+      let format = kind == "raw" ? "raw" : "qcow2"
+      let (guest, file) = try prepare(
+        format, rounds: 4, hasDataFile: kind.hasSuffix("data file"), in: scratch)
       let machine = try RunningMachine(file, in: scratch)
       defer { machine.end() }
       #expect(machine.exitCode() == exitCode(of: 0x10), "\(machine.errors)\n\(machine.serial)")
