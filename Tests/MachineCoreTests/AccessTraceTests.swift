@@ -77,6 +77,6 @@ struct AccessTraceTests {
     #expect(records.allSatisfy { ($0.latency > 0) == ($0.kind == .live) })
     let mirrored = try #require(records.first { $0.kind == .mirrored })
     #expect(mirrored.access.operation == .read && mirrored.access.offset == 2)
-    #expect(mirrored.value == 0x42 && mirrored.cpu == 0)
+    #expect(mirrored.value == (0x5A ^ 0x42) && mirrored.cpu == 0)
   }
 }

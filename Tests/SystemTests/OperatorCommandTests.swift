@@ -59,6 +59,9 @@ extension SystemTests {
     /// A trace of one port while somebody types at the console.
     private func trace(_ machine: RunningMachine, _ socket: String) throws {
       let scratch = machine.scratch
+      // When the guest reads the line status it has set the port up.
+      let start = try machine.control(["trace"], "--ports", "0x3fd", "--count", "1")
+      #expect(start.code == 0, "\(start.output)")
       let tracer = Process()
       tracer.executableURL = URL(fileURLWithPath: Self.vmctl)
       tracer.arguments = [
