@@ -41,7 +41,7 @@ public enum DeviceProcess {
 
   /// Ends the process with a reason.
   public static func end(_ reason: String, code: Int32 = 1) -> Never {
-    Log.line(reason)
+    Log.line(reason, .error)
     ProcessExit.now(code)
   }
 }

@@ -87,6 +87,11 @@ public final class HostServices {
     lane.mirror(entry, value, withPosts: withPosts)
   }
 
+  // MARK: - Counters
+
+  /// Adds to one of the counters that the operator is told (``DeviceCounter``).
+  public func count(_ value: UInt64, in counter: Int) { lane.count(value, in: counter) }
+
   // MARK: - Requests to the core
 
   /// Whether a vCPU waits for the end of what is being done: it copies at once.
@@ -164,7 +169,7 @@ public final class HostServices {
       case .refused(let refusal):
         // A guest can provoke this at will; the operator is told a few times.
         refusals += 1
-        if refusals <= 20 { Log.line("the core refused \(request): \(refusal)") }
+        if refusals <= 20 { Log.line("the core refused \(request): \(refusal)", .warning) }
         return nil
       // The core has gone in the middle of a question: an end in order, as between two.
       case .closed: ProcessExit.now(0)

@@ -175,6 +175,14 @@ public final class CoreLane: Sendable {
     memory.acquire32(at: LaneLayout.tailOffset) == head
   }
 
+  // MARK: - Counters
+
+  /// What the device says of one of its counters: any number, good for telling the operator.
+  public func counter(_ index: Int) -> UInt64 {
+    precondition(index < LaneLayout.counters, "no such counter")
+    return memory.acquire64(at: LaneLayout.countersOffset + 8 * index)
+  }
+
   // MARK: - Mirrored reads
 
   /// Returns a mirrored register's value, or `nil` when the device must be asked.

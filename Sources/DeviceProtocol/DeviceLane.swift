@@ -176,6 +176,17 @@ public final class DeviceLane: Sendable {
   /// Tells the core that every posted write below `number` is done.
   public func setTail(_ number: UInt32) { memory.release32(number, at: LaneLayout.tailOffset) }
 
+  // MARK: - Counters
+
+  /// Adds to one of the counters that the operator is told; on one thread only.
+  ///
+  /// A successor goes on from where the process before it was.
+  public func count(_ value: UInt64, in index: Int) {
+    precondition(index < LaneLayout.counters, "no such counter")
+    let at = LaneLayout.countersOffset + 8 * index
+    memory.release64(memory.acquire64(at: at) &+ value, at: at)
+  }
+
   // MARK: - Mirrored reads
 
   /// Publishes a mirrored register's value, or takes it back with `nil`.

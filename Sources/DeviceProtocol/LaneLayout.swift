@@ -21,6 +21,10 @@ public enum LaneLayout {
   /// How many of them the device has taken.
   public static let tailOffset = 256
 
+  /// What the device has done, for the operator: counters of 64 bits that only it writes.
+  public static let countersOffset = 512
+  public static let counters = 64
+
   /// The register table: 8 bytes an entry.
   public static let registersOffset = 1024
   public static let registerEntries = 128

@@ -30,6 +30,10 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   case openOutput = 120
   /// Monitor to launcher: which threads the core has; the reply is ``ThreadsReply``.
   case threads = 121
+  /// Monitor to launcher: what the machine's processes use; the reply is ``ProcessesReply``.
+  case processes = 125
+  /// Core to launcher: which lines it writes from now on (``LogLevelMessage``).
+  case logLevel = 126
 }
 
 /// ``LaunchRequest/report``.
@@ -239,5 +243,55 @@ public struct ThreadsReply: Equatable, WireCodable {
   public func encode(to writer: inout WireWriter) { writer.put(threads) }
   public init(from reader: inout WireReader) throws(ProtocolError) {
     threads = try reader.getArray("threads", most: 300)
+  }
+}
+
+/// The reply to ``LaunchRequest/processes``.
+public struct ProcessesReply: Equatable, WireCodable, Sendable {
+  /// One process of the machine.
+  public struct Entry: Equatable, WireCodable, Sendable {
+    /// The executable's name, such as `vmcore`.
+    public var name: String
+    /// Processor time so far, in nanoseconds.
+    public var processorTime: UInt64
+    /// Memory that it has in RAM, in bytes; shared memory counts whole.
+    public var residentBytes: UInt64
+
+    public init(name: String, processorTime: UInt64, residentBytes: UInt64) {
+      self.name = name
+      self.processorTime = processorTime
+      self.residentBytes = residentBytes
+    }
+
+    public func encode(to writer: inout WireWriter) {
+      writer.put(name)
+      writer.put(processorTime)
+      writer.put(residentBytes)
+    }
+
+    public init(from reader: inout WireReader) throws(ProtocolError) {
+      name = try reader.getString("name", most: 31)
+      processorTime = try reader.get("processor time")
+      residentBytes = try reader.get("resident memory")
+    }
+  }
+
+  /// Lines of the machine's log that could not be written in time.
+  public var lostLines: UInt64
+  public var processes: [Entry]
+
+  public init(lostLines: UInt64, processes: [Entry]) {
+    self.lostLines = lostLines
+    self.processes = processes
+  }
+
+  public func encode(to writer: inout WireWriter) {
+    writer.put(lostLines)
+    writer.put(processes)
+  }
+
+  public init(from reader: inout WireReader) throws(ProtocolError) {
+    lostLines = try reader.get("lost lines")
+    processes = try reader.getArray("processes", most: 16)
   }
 }

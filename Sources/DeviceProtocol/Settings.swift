@@ -89,11 +89,15 @@ public struct CoreSettings: Equatable, WireCodable {
   public var exitPort: UInt32
   public var hasControl: Bool
   public var devices: [Device]
+  /// The serial ports, COM1 first; the core tells them to the operator, and that is all.
+  public var ports: [MonitorSettings.Port]
+  /// Which lines the launcher writes, for the operator who asks.
+  public var logLevel: LogLevel
 
   public init(
     common: CommonSettings, accelerator: Accelerator, cpuModel: String, hasKVM: Bool,
     translates: Bool, memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32, hasControl: Bool,
-    devices: [Device]
+    devices: [Device], ports: [MonitorSettings.Port] = [], logLevel: LogLevel = .info
   ) {
     self.common = common
     self.accelerator = accelerator
@@ -105,6 +109,8 @@ public struct CoreSettings: Equatable, WireCodable {
     self.exitPort = exitPort
     self.hasControl = hasControl
     self.devices = devices
+    self.ports = ports
+    self.logLevel = logLevel
   }
 
   public func encode(to writer: inout WireWriter) {
@@ -118,6 +124,8 @@ public struct CoreSettings: Equatable, WireCodable {
     writer.put(exitPort)
     writer.put(hasControl)
     writer.put(devices)
+    writer.put(ports)
+    writer.put(logLevel.rawValue)
   }
 
   public init(from reader: inout WireReader) throws(ProtocolError) {
@@ -131,6 +139,8 @@ public struct CoreSettings: Equatable, WireCodable {
     exitPort = try reader.get("exit port")
     hasControl = try reader.getBool("control flag")
     devices = try reader.getArray("devices", most: 16)
+    ports = try reader.getArray("ports", most: 4)
+    logLevel = try reader.getCase("log level")
   }
 }
 
@@ -489,18 +499,20 @@ public struct MonitorSettings: Equatable, WireCodable {
   public var hasQMP: Bool
   public var hasHMP: Bool
   public var hasGDB: Bool
+  public var hasMetrics: Bool
   public var drives: [Drive]
   /// The serial ports, COM1 first.
   public var ports: [Port]
 
   public init(
-    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, drives: [Drive],
-    ports: [Port]
+    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, hasMetrics: Bool,
+    drives: [Drive], ports: [Port]
   ) {
     self.common = common
     self.hasQMP = hasQMP
     self.hasHMP = hasHMP
     self.hasGDB = hasGDB
+    self.hasMetrics = hasMetrics
     self.drives = drives
     self.ports = ports
   }
@@ -510,6 +522,7 @@ public struct MonitorSettings: Equatable, WireCodable {
     writer.put(hasQMP)
     writer.put(hasHMP)
     writer.put(hasGDB)
+    writer.put(hasMetrics)
     writer.put(drives)
     writer.put(ports)
   }
@@ -519,6 +532,7 @@ public struct MonitorSettings: Equatable, WireCodable {
     hasQMP = try reader.getBool("QMP flag")
     hasHMP = try reader.getBool("human monitor flag")
     hasGDB = try reader.getBool("gdb flag")
+    hasMetrics = try reader.getBool("metrics flag")
     drives = try reader.getArray("drives", most: 4)
     ports = try reader.getArray("ports", most: 4)
   }

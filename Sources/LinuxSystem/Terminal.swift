@@ -34,6 +34,17 @@ public final class RawTerminal: Sendable {
     wanted = settings
   }
 
+  /// The rows and columns of a terminal; `nil` when the descriptor is none.
+  public static func size(of descriptor: Descriptor) -> (rows: Int, columns: Int)? {
+    // The kernel's structure is four words of 16 bits: rows, columns, and the same in pixels.
+    var size: UInt64 = 0
+    guard isatty(descriptor.raw) == 1,
+      (try? descriptor.control("TIOCGWINSZ", 0x5413, &size)) != nil,
+      size & 0xFFFF != 0, size >> 16 & 0xFFFF != 0
+    else { return nil }
+    return (Int(size & 0xFFFF), Int(size >> 16 & 0xFFFF))
+  }
+
   /// Makes the terminal raw; `false` when it cannot be.
   public func enter() -> Bool { Self.apply(wanted, to: descriptor) }
 

@@ -3,6 +3,7 @@
 internal import DeviceModel
 internal import DeviceProtocol
 internal import LinuxSystem
+internal import Monitor
 internal import Synchronization
 
 /// Register accesses, on a vCPU's thread.
@@ -19,18 +20,31 @@ extension DeviceLink {
       if register.read == .clocked {
         let ticks = clock.now().ticks(frequency: register.frequency)
         let count = ticks & (1 << UInt64(register.bits) &- 1)
-        mirroredCount.add(1, ordering: .relaxed)
-        return count >> shift & width.mask
+        return answered(count >> shift & width.mask, region, offset, width, cpu)
       }
       let posted = head.load(ordering: .acquiring)
       guard let value = lane.mirrored(Int(register.entry), head: posted) else { break }
-      mirroredCount.add(1, ordering: .relaxed)
-      return UInt64(value) >> shift & width.mask
+      return answered(UInt64(value) >> shift & width.mask, region, offset, width, cpu)
     }
     let access = LaneAccess(
       .read, width: width.rawValue, region: region.region, offset: offset)
     guard let reply = live(access, &cpu) else { return width.floating }
     return reply.value & width.mask
+  }
+
+  /// Counts a read that the core has answered itself, and gives its value back.
+  @inline(__always)
+  private func answered(
+    _ value: UInt64, _ region: RegionTarget, _ offset: UInt64, _ width: AccessWidth,
+    _ cpu: borrowing CPUContext
+  ) -> UInt64 {
+    mirroredCount.add(1, ordering: .relaxed)
+    if trace.isOn {
+      trace.note(
+        LaneAccess(.read, width: width.rawValue, region: region.region, offset: offset),
+        .mirrored, value, of: self, cpu: cpu.slot)
+    }
+    return value
   }
 
   /// Does a write to one register.
@@ -45,14 +59,16 @@ extension DeviceLink {
       access.descriptorBytes = UInt32(content.bytes.count)
       access.window = UInt32(content.window)
       lane.blockMemory.copy(content.bytes, to: lane.blockOffset(cpu.slot))
-    } else if region.isPosted(offset, width), post(access) {
+    } else if region.isPosted(offset, width), post(access, cpu: cpu.slot) {
       return
     }
     _ = live(access, &cpu)
   }
 
   /// Puts a write into the ring; `false` when it has to be done as a live one.
-  func post(_ access: LaneAccess) -> Bool {
+  ///
+  /// Of what KVM has collected nobody knows whose it is: there is no `cpu`.
+  func post(_ access: LaneAccess, cpu: Int? = nil) -> Bool {
     guard !isResetDue.load(ordering: .acquiring) else { return false }
     let posted = posting.withLock { _ in
       let number = head.load(ordering: .relaxed)
@@ -60,8 +76,10 @@ extension DeviceLink {
       head.store(number &+ 1, ordering: .releasing)
       return true
     }
-    if posted { postedCount.add(1, ordering: .relaxed) }
-    return posted
+    guard posted else { return false }
+    postedCount.add(1, ordering: .relaxed)
+    if trace.isOn { trace.note(access, .posted, access.value, of: self, cpu: cpu) }
+    return true
   }
 
   /// Puts a request into the vCPU's slot and waits for the answer.
@@ -78,15 +96,16 @@ extension DeviceLink {
     let sequence = cpu.nextSequence(index)
     flight.release32(sequence, at: 4 * cpu.slot)
     defer { flight.release32(0, at: 4 * cpu.slot) }
+    let start = HostClock.monotonic()
     lane.submit(access, slot: cpu.slot, sequence: sequence)
     if cpu.mayBeSpun(index) {
-      var end = HostClock.monotonic() + CPUContext.spinWindow
+      var end = start + CPUContext.spinWindow
       var copies = 0
       repeat {
         for _ in 0..<64 {
           if lane.isAnswered(cpu.slot) {
             cpu.spun(index, hit: true)
-            return lane.take(cpu.slot)
+            return finish(access, lane.take(cpu.slot), since: start, cpu.slot)
           }
           Thread.relax()
         }
@@ -98,7 +117,25 @@ extension DeviceLink {
       } while HostClock.monotonic() < end
       cpu.spun(index, hit: false)
     }
-    return cpu.machine.whileWaiting { sleep(access, sequence, cpu) }
+    guard let answer = cpu.machine.whileWaiting({ sleep(access, sequence, cpu) }) else {
+      return nil
+    }
+    return finish(access, answer, since: start, cpu.slot)
+  }
+
+  /// Counts an access that was answered, and gives the answer back.
+  @inline(__always)
+  private func finish(
+    _ access: LaneAccess, _ answer: (value: UInt64, items: UInt32), since start: UInt64,
+    _ slot: Int
+  ) -> (value: UInt64, items: UInt32) {
+    let latency = HostClock.monotonic() - start
+    meter.add(latency, access.operation, slot: slot)
+    if trace.isOn {
+      let value = access.operation == .read ? answer.value : access.value
+      trace.note(access, .live, value, of: self, cpu: slot, latency: latency)
+    }
+    return answer
   }
 
   /// How many copies a device may ask for before what it takes for an answer is looked at.

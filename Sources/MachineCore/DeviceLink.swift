@@ -34,6 +34,10 @@ final class DeviceLink: Sendable {
   let liveCount = Atomic<UInt64>(0)
   let postedCount = Atomic<UInt64>(0)
   let mirroredCount = Atomic<UInt64>(0)
+  /// How long live accesses take.
+  let meter: AccessMeter
+  /// Where accesses are noted while the operator wants them.
+  let trace: AccessTrace
 
   /// What changes as processes come and go, and as the guest programs the device.
   struct State: Sendable {
@@ -117,7 +121,7 @@ final class DeviceLink: Sendable {
 
   init(
     index: Int, settings: CoreSettings.Device, grants: DeviceGrants, slots: Int,
-    clock: ClockWriter, statePage: Descriptor
+    clock: ClockWriter, statePage: Descriptor, trace: AccessTrace
   ) throws(SystemError) {
     role = settings.role
     self.index = index
@@ -125,7 +129,9 @@ final class DeviceLink: Sendable {
     self.grants = grants
     self.clock = clock
     self.statePage = statePage
+    self.trace = trace
     lane = try CoreLane(name: settings.role, slots: slots)
+    meter = try AccessMeter(slots: slots)
     wake = try EventFile.make()
     flight = try Mapping(
       try MemoryFile.make("flight", byteCount: 4 * slots), byteCount: 4 * slots, .readWrite)

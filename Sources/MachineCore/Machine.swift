@@ -49,6 +49,7 @@ public final class Machine: Sendable {
   let pirq = Mutex<[UInt8]>([0xFF, 0xFF, 0xFF, 0xFF])
   let progress = Mutex<Progress>(Progress())
   let debugger = Debugger()
+  let trace = AccessTrace()
 
   /// What the operator is told.
   struct Progress: Sendable {
@@ -101,7 +102,7 @@ public final class Machine: Sendable {
       links.append(
         try DeviceLink(
           index: index, settings: device, grants: grants, slots: Int(count), clock: clock,
-          statePage: statePages[index]))
+          statePage: statePages[index], trace: trace))
     }
     self.links = links
     let map = MemoryMap(ram: memory.layout, firmwareByteCount: UInt64(firmwareByteCount))

@@ -10,12 +10,16 @@ internal import Synchronization
 
 /// What an operator looks at and changes in the machine itself.
 extension MachineControl {
-  /// Tells those who have subscribed; who does not read goes without.
+  /// Tells those who have subscribed; who does not read goes without, and that is counted.
   func announce(_ event: EventMessage) {
     for socket in subscribers {
-      try? Channel(socket).send(
-        Monitor.ControlRequest.event.rawValue, sequence: 0, payload: event.wireBytes,
-        wait: false)
+      do throws(ChannelError) {
+        try Channel(socket).send(
+          Monitor.ControlRequest.event.rawValue, sequence: 0, payload: event.wireBytes,
+          wait: false)
+      } catch {
+        lostEvents &+= 1
+      }
     }
   }
 

@@ -175,7 +175,7 @@ extension MachineControl {
   func pauseForHost(_ reason: String) {
     isHeldByOperator = true
     guard machine.progress.withLock({ $0.state == "running" }) else { return }
-    CoreLog.line("the machine is held: \(reason)")
+    CoreLog.line("the machine is held: \(reason)", .error)
     machine.pause(reason)
     announce(EventMessage(.stop, detail: reason))
   }

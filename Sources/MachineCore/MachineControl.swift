@@ -23,6 +23,12 @@ public final class MachineControl {
   var restarts: [String: Restart] = [:]
   /// Who wants to be told what happens.
   var subscribers: [PacketSocket] = []
+  /// Who has register accesses traced.
+  var tracer: PacketSocket?
+  /// The level of lines that the launcher was told last.
+  var logLevel: LogLevel
+  /// Events that subscribers have not taken.
+  var lostEvents: UInt64 = 0
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -31,6 +37,7 @@ public final class MachineControl {
     self.machine = machine
     self.launcher = launcher
     self.listener = listener
+    logLevel = machine.settings.logLevel
   }
 
   /// Serves until the machine ends; never returns.
@@ -56,6 +63,7 @@ public final class MachineControl {
     for index in gone.reversed() {
       let client = clients.remove(at: index)
       subscribers.removeAll { $0 === client.socket }
+      stopTracing(client.socket)
     }
     // Both may add clients, which were not polled.
     if poller[1] != [] { hearLauncher() }
@@ -227,6 +235,15 @@ public final class MachineControl {
   {
     switch request {
     case .status: reply(client, packet, status())
+    case .metrics: reply(client, packet, metrics())
+    case .trace:
+      try trace(try decode(packet), client)
+      reply(client, packet, Empty())
+    case .traceRecords:
+      guard tracer === client.socket else { throw Refusal("this client traces nothing") }
+      reply(client, packet, traceRecords())
+    case .logLevel: reply(client, packet, LogLevelMessage(level: try setLogLevel(decode(packet))))
+    case .ports: reply(client, packet, PortsReply(ports: machine.settings.ports.map(\.backend)))
     case .screendump:
       try forward(packet, to: "vga", as: .screendump, ScreendumpRequest.self, client)
     case .input: try forward(packet, to: "piix", as: .input, InputRequest.self, client)
@@ -319,15 +336,7 @@ extension Machine {
           reason: "CPU \(cpu): triple fault, the third within ten seconds\n\(registers)"))
       return
     }
-    CoreLog.line("CPU \(cpu): triple fault; the machine is reset\n\(registers)")
+    CoreLog.line("CPU \(cpu): triple fault; the machine is reset\n\(registers)", .warning)
     post(.reset("triple fault"))
   }
-}
-
-/// Lines for the operator, on standard error; the launcher names the process.
-public enum CoreLog {
-  private static let output = Descriptor(owning: 2)
-
-  /// Writes some lines.
-  public static func line(_ text: String) { _ = try? output.write(Array((text + "\n").utf8)) }
 }

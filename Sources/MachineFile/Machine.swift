@@ -26,6 +26,8 @@ public struct Machine: Hashable, Sendable {
   public var monitor = MonitorSockets()
   public var debug = Debug()
   public var isolation = IsolationLevel.strict
+  /// The least that a line of the log has to matter.
+  public var logLevel = LogLevel.info
   public var devices = Devices()
 
   /// Creates a machine with the defaults of every optional key.
@@ -172,6 +174,8 @@ public struct Machine: Hashable, Sendable {
     public var hmp: Backend?
     /// Where gdb connects.
     public var gdb: Backend?
+    /// Where Prometheus' text format is served over HTTP.
+    public var metrics: Backend?
     /// The folder that the operator's commands may write files to.
     public var output: String?
     /// The path of vmctl's socket; without one, a path in the runtime folder is made
@@ -182,7 +186,10 @@ public struct Machine: Hashable, Sendable {
 
     /// The sockets that vmmonitor serves; none without it.
     public var served: [(key: String, path: String)] {
-      [("monitor.qmp", qmp), ("monitor.hmp", hmp), ("monitor.gdb", gdb)].compactMap {
+      [
+        ("monitor.qmp", qmp), ("monitor.hmp", hmp), ("monitor.gdb", gdb),
+        ("monitor.metrics", metrics),
+      ].compactMap {
         guard case .unix(let path) = $0.1 else { return nil }
         return ($0.0, path)
       }
@@ -205,6 +212,11 @@ public struct Machine: Hashable, Sendable {
     case strict
     /// The machine starts and says so.
     case relaxed
+  }
+
+  /// How much a line of the log matters, from the most on.
+  public enum LogLevel: String, CaseIterable, Hashable, Sendable {
+    case error, warning, notice, info, debug
   }
 
   /// The device processes.

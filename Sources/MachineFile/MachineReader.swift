@@ -24,6 +24,9 @@ struct MachineReader {
       machine.isolation =
         reader.choice("level", in: table, "an isolation level")?.value ?? machine.isolation
     }
+    if let table = reader.table("log", in: root) {
+      machine.logLevel = reader.choice("level", in: table, "a log level")?.value ?? machine.logLevel
+    }
     if let table = reader.table("device", in: root) { readDevices(table, &machine) }
     return machine
   }
@@ -192,6 +195,7 @@ struct MachineReader {
     machine.monitor.qmp = paths.backend("qmp", in: table, kinds: [.unix], &reader)
     machine.monitor.hmp = paths.backend("hmp", in: table, kinds: [.stdio, .unix], &reader)
     machine.monitor.gdb = paths.backend("gdb", in: table, kinds: [.unix], &reader)
+    machine.monitor.metrics = paths.backend("metrics", in: table, kinds: [.unix], &reader)
     machine.monitor.output = paths.path("output", in: table, &reader)
     let control = paths.backend("control", in: table, kinds: [.unix], &reader)
     if case .unix(let path) = control { machine.monitor.control = path }
@@ -201,6 +205,7 @@ struct MachineReader {
       paths.claim(machine.monitor.hmp, for: "monitor.hmp", &reader)
     }
     paths.claim(machine.monitor.gdb, for: "monitor.gdb", &reader)
+    paths.claim(machine.monitor.metrics, for: "monitor.metrics", &reader)
     paths.claim(control, for: "monitor.control", &reader)
   }
 

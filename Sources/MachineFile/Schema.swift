@@ -13,7 +13,7 @@ enum Schema {
       path: "",
       keys: [
         "name", "machine", "boot", "drive", "serial", "display", "monitor", "debug", "isolation",
-        "device",
+        "log", "device",
       ]),
     Section(
       path: "machine",
@@ -28,9 +28,10 @@ enum Schema {
       ]),
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),
-    Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "output", "control"]),
+    Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "metrics", "output", "control"]),
     Section(path: "debug", keys: ["console", "exit-port"]),
     Section(path: "isolation", keys: ["level"]),
+    Section(path: "log", keys: ["level"]),
     Section(path: "device", keys: Machine.DeviceName.allCases.map(\.rawValue)),
     Section(path: "device.*", keys: ["dma", "on-fault", "socket", "deadline"]),
   ]

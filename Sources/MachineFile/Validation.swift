@@ -20,6 +20,7 @@ extension ParsedMachine {
     try checkBackend(machine.monitor.qmp, "monitor.qmp", files, users)
     try checkBackend(machine.monitor.hmp, "monitor.hmp", files, users)
     try checkBackend(machine.monitor.gdb, "monitor.gdb", files, users)
+    try checkBackend(machine.monitor.metrics, "monitor.metrics", files, users)
     if let path = machine.monitor.control {
       try checkBackend(.unix(path), "monitor.control", files, users)
     }

@@ -47,6 +47,16 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case nmi = 229
   /// What a debugger wants of the vCPUs (``DebugRequest``).
   case debug = 230
+  /// What has been counted (``MetricsReply``).
+  case metrics = 240
+  /// Begin or end the trace of register accesses (``TraceRequest``).
+  case trace = 241
+  /// The accesses since the last time (``TraceReply``).
+  case traceRecords = 242
+  /// Where the serial ports end (``PortsReply``).
+  case ports = 243
+  /// Which lines of the log are written (``LogLevelRequest``, `LogLevelMessage`).
+  case logLevel = 244
 }
 
 /// Names one device of the machine.

@@ -37,6 +37,9 @@ public protocol MachineAccess: AnyObject {
   /// The threads of the core, by their numbers on the host.
   func threads() throws(CommandError) -> [ThreadsReply.Entry]
 
+  /// What the machine's processes use, and how many lines of the log were lost.
+  func processes() throws(CommandError) -> ProcessesReply
+
   /// A new file for what the operator wants written.
   func makeFile(_ path: String) throws(CommandError) -> Descriptor
 }

@@ -79,6 +79,9 @@ public struct UART16550: Sendable {
   /// Whether bytes wait for the back end.
   public var hasOutgoing: Bool { !queue.isEmpty }
 
+  /// How many bytes wait for the back end.
+  public var outgoingCount: Int { queue.count }
+
   /// Whether the guest holds SOUT at the break level (8.1, bit 6).
   public var isSendingBreak: Bool {
     lineControl.contains(.breakControl) && !modemControl.contains(.loopback)

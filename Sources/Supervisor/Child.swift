@@ -79,7 +79,7 @@ final class Child {
   }
 
   /// Reads what is in the log pipe, at most 64 KiB, and returns whole lines.
-  func readLog() -> [String] {
+  func readLog() -> [(level: LogLevel, text: String)] {
     guard isLogOpen else { return [] }
     var result: [String] = []
     do throws(SystemError) {
@@ -92,8 +92,12 @@ final class Child {
     } catch {
       if !error.isNotReady && !error.isInterrupted { isLogOpen = false }
     }
-    if let last = result.last { lastLine = last }
-    return result
+    let lines = result.map { line in
+      let (level, text) = LogLevel.split(Array(line.utf8))
+      return (level: level, text: String(decoding: text, as: UTF8.self))
+    }
+    if let last = lines.last { lastLine = last.text }
+    return lines
   }
 
   /// Kills the process and waits until it is gone; `false` when it does not go.

@@ -30,7 +30,8 @@ struct ChildSetup {
       translates: machine.translatesCode,
       memoryByteCount: machine.memory.byteCount, cpus: UInt16(machine.cpus),
       exitPort: exitPort(machine), hasControl: true,
-      devices: devices)
+      devices: devices, ports: ports(machine, resources),
+      logLevel: logLevel(machine))
     var descriptors = kvm.map { [$0] } ?? []
     descriptors += [resources.firmware, resources.control.socket.descriptor]
     for (page, channel) in zip(resources.statePages, channels) { descriptors += [page, channel] }
@@ -76,18 +77,24 @@ struct ChildSetup {
     let sockets = machine.monitor
     let settings = MonitorSettings(
       common: common(machine), hasQMP: sockets.qmp != nil, hasHMP: sockets.hmp != nil,
-      hasGDB: sockets.gdb != nil,
+      hasGDB: sockets.gdb != nil, hasMetrics: sockets.metrics != nil,
       drives: machine.drives.map {
         MonitorSettings.Drive(
           slot: place($0.slot), isCDROM: $0.media == .cdrom, isReadOnly: $0.isReadOnly,
           format: $0.format.rawValue, image: $0.image)
       },
-      ports: machine.serial.enumerated().map { index, backend in
-        MonitorSettings.Port(backend: text(backend, resources.serial[index]))
-      })
+      ports: ports(machine, resources))
     return ChildSetup(
       settings: settings.wireBytes,
       descriptors: [channel] + resources.monitor.map { $0.socket.descriptor })
+  }
+
+  private static func ports(
+    _ machine: Machine, _ resources: HostResources
+  ) -> [MonitorSettings.Port] {
+    machine.serial.enumerated().map { index, backend in
+      MonitorSettings.Port(backend: text(backend, resources.serial[index]))
+    }
   }
 
   private static func text(_ backend: Machine.Backend, _ opened: OpenedBackend) -> String {
@@ -98,6 +105,16 @@ struct ChildSetup {
     case .unix(let path): "unix:" + path
     case .connect(let path): "connect:" + path
     case .null: "null"
+    }
+  }
+
+  static func logLevel(_ machine: Machine) -> LogLevel {
+    switch machine.logLevel {
+    case .error: .error
+    case .warning: .warning
+    case .notice: .notice
+    case .info: .info
+    case .debug: .debug
     }
   }
 

@@ -29,7 +29,7 @@ extension Supervisor {
     if let place = janitorPlace, !poller[place].isEmpty, let status = janitor?.takeStatus() {
       say(
         "the janitor \(status); if vmlaunch is killed now, the control socket and a raw terminal "
-          + "stay as they are")
+          + "stay as they are", .warning)
     }
     takePeers(poller, peers)
     for place in places {
@@ -82,7 +82,7 @@ extension Supervisor {
   private func take(signal: Int32) {
     switch phase {
     case .running:
-      say("ending the machine (signal \(signal)); once more kills it")
+      say("ending the machine (signal \(signal)); once more kills it", .notice)
       stop()
     case .stopping, .leaving: end(2, "killed by a second signal")
     case .over: break
@@ -105,7 +105,7 @@ extension Supervisor {
         case .core: end(2, "vmcore: \(reason)")
         case .device(let name): recover(name, .protocolBroken, reason)
         case .monitor:
-          say("vmmonitor: \(reason)")
+          say("vmmonitor: \(reason)", .warning)
           try? child.process.kill()
         }
       }
@@ -123,12 +123,14 @@ extension Supervisor {
       case (.report, _): try take(report: try packet.decode(), from: child)
       case (.ended, .core): take(ended: try packet.decode())
       case (.fault, .core): try take(fault: try packet.decode())
+      case (.logLevel, .core): log.level = (try packet.decode() as LogLevelMessage).level
       case (.medium, .core): try take(medium: try packet.decode(), packet.descriptors)
       case (.openBacking, .device(.ide)):
         try openBacking(try packet.decode(), packet.header, child)
       case (.openOutput, .monitor):
         try openOutput(try packet.decode(), packet.header, child)
       case (.threads, .monitor): answerThreads(packet.header, child)
+      case (.processes, .monitor): answerProcesses(packet.header, child)
       default: throw ProtocolError("request \(packet.header.request) is not for the launcher")
       }
     } catch {
@@ -142,7 +144,9 @@ extension Supervisor {
     say("\(child.role.executable): isolation: \(VisibleText.escape(report.summary))")
     let missing = String(decoding: report.missing, as: UTF8.self)
     for line in missing.split(separator: "\n").prefix(16) {
-      say("\(child.role.executable): isolation: missing: \(VisibleText.escape(String(line)))")
+      say(
+        "\(child.role.executable): isolation: missing: \(VisibleText.escape(String(line)))",
+        .warning)
     }
   }
 
@@ -213,7 +217,7 @@ extension Supervisor {
       let file = try resources.backings[drive].open(request.name, depth: Int(request.depth))
       reply = (.reply, Empty().wireBytes, [file])
     } catch {
-      say("vmdev-ide: \(VisibleText.escape(error.reason))")
+      say("vmdev-ide: \(VisibleText.escape(error.reason))", .warning)
       reply = ([.reply, .refusal], Refusal(error.reason).wireBytes, [])
     }
     // A device that does not take its replies has its time limit in the core.

@@ -63,4 +63,20 @@ extension Supervisor {
       header.request, flags: .reply, sequence: header.sequence, payload: reply.wireBytes,
       wait: false)
   }
+
+  /// Tells what the machine's processes use, this one's too.
+  func answerProcesses(_ header: Header, _ child: Child) {
+    let processes =
+      [("vmlaunch", ThisProcess.id)]
+      + children.map { ($0.role.executable, $0.process.pid) }
+    let entries = processes.compactMap { name, pid -> ProcessesReply.Entry? in
+      guard let usage = try? ProcessUsage(pid: pid) else { return nil }
+      return ProcessesReply.Entry(
+        name: name, processorTime: usage.processorTime, residentBytes: usage.residentBytes)
+    }
+    let reply = ProcessesReply(lostLines: log.lostLines, processes: entries)
+    try? child.channel.send(
+      header.request, flags: .reply, sequence: header.sequence, payload: reply.wireBytes,
+      wait: false)
+  }
 }

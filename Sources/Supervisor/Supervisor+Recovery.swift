@@ -67,14 +67,14 @@ extension Supervisor {
     let title = "vmdev-\(name.rawValue)"
     switch machine.devices[name].onFault {
     case .restart where kind != .poison:
-      say("\(title): \(reason); starting it anew")
+      say("\(title): \(reason); starting it anew", .warning)
       restart(name, isFailure: true)
     case .restart, .pause:
       // The core holds the machine: it has found the poison, or the device's channel closes.
       held.insert(name)
       say(
         "\(title): \(reason); the machine is held until: "
-          + "vmctl device restart \(machine.name) \(name.rawValue)")
+          + "vmctl device restart \(machine.name) \(name.rawValue)", .error)
       removeProcess(name)
     case .stop:
       result = Result(code: 2, reason: "\(title): \(reason)")
@@ -140,10 +140,10 @@ extension Supervisor {
     // Its first start failed: another one would, too.
     guard child.hasReported else { return end(2, "vmmonitor \(reason)") }
     guard monitorBudget.take(at: HostClock.monotonic()) else {
-      say("vmmonitor \(reason), again and again; the machine goes on without it")
+      say("vmmonitor \(reason), again and again; the machine goes on without it", .error)
       return
     }
-    say("vmmonitor: \(reason); starting it anew")
+    say("vmmonitor: \(reason); starting it anew", .warning)
     do throws(LaunchError) {
       var started: Child?
       try starter.start([.monitor]) { started = $0 }
@@ -151,7 +151,7 @@ extension Supervisor {
       children.append(started)
       try setUp(monitor: started)
     } catch {
-      if !isCoreGone() { say("vmmonitor could not be started anew: \(error.message)") }
+      if !isCoreGone() { say("vmmonitor could not be started anew: \(error.message)", .error) }
     }
   }
 

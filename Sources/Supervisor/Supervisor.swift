@@ -27,6 +27,7 @@ public final class Supervisor {
   var phase = Phase.running
   var result: Result?
   private var terminal: RawTerminal?
+  var log: MachineLog
 
   enum Phase {
     case running
@@ -71,6 +72,10 @@ public final class Supervisor {
     self.resources = resources
     self.signals = signals
     self.janitor = janitor
+    log = MachineLog(
+      machine: machine.name, level: ChildSetup.logLevel(machine),
+      output: try? Files.standardStream(2),
+      journal: ThisProcess.environment("JOURNAL_STREAM"))
     starter = try Starter(executables, for: machine)
   }
 
@@ -78,7 +83,7 @@ public final class Supervisor {
   public func run() -> Int32 {
     announce()
     if let reason = starter.cgroups.missing {
-      say("no control group limits memory (\(reason)); the processes' own limits do")
+      say("no control group limits memory (\(reason)); the processes' own limits do", .notice)
     }
     do throws(LaunchError) {
       try startMachine()
@@ -96,7 +101,7 @@ public final class Supervisor {
     let ended = result ?? Result(code: 2, reason: "the machine ended without a reason")
     if ended.code != 0 {
       for line in ended.reason.split(separator: "\n", omittingEmptySubsequences: true) {
-        say(VisibleText.escape(String(line)))
+        say(VisibleText.escape(String(line)), .error)
       }
     }
     return ended.code
@@ -114,16 +119,20 @@ public final class Supervisor {
 
   private func announce() {
     for (index, backend) in resources.serial.enumerated() {
-      if let path = backend.terminal?.path { say("COM\(index + 1) is \(path)") }
-      if let path = backend.peers?.socket?.path { say("COM\(index + 1) listens at \(path)") }
+      if let path = backend.terminal?.path { say("COM\(index + 1) is \(path)", .notice) }
+      if let path = backend.peers?.socket?.path {
+        say("COM\(index + 1) listens at \(path)", .notice)
+      }
     }
-    if let path = resources.debugConsole?.terminal?.path { say("the debug console is \(path)") }
+    if let path = resources.debugConsole?.terminal?.path {
+      say("the debug console is \(path)", .notice)
+    }
     guard machine.serial.contains(.stdio), let input = try? Files.standardStream(0) else { return }
     guard let own = RawTerminal(input, interruptKey: 0x1D) else { return }
     janitor?.keep(own)
     guard own.enter() else { return }
     terminal = own
-    say("this terminal is the guest's; ctrl-] ends the machine")
+    say("this terminal is the guest's; ctrl-] ends the machine", .notice)
   }
 
   private func startMachine() throws(LaunchError) {
@@ -131,7 +140,7 @@ public final class Supervisor {
       try startChildren()
     } catch {
       guard error.code == 3, machine.isolation == .relaxed else { throw error }
-      say("relaxed isolation: \(error.message)")
+      say("relaxed isolation: \(error.message)", .warning)
       killAll()
       starter.namespaces = []
       try startChildren()
@@ -209,7 +218,7 @@ public final class Supervisor {
     for child in children { try? child.process.kill() }
     for child in children {
       if !child.kill() {
-        say("\(child.role.executable) (process \(child.process.pid)) does not go")
+        say("\(child.role.executable) (process \(child.process.pid)) does not go", .error)
       }
       drain(child)
     }
@@ -219,32 +228,19 @@ public final class Supervisor {
   // MARK: Log
 
   /// Writes one line of the launcher's own.
-  func say(_ line: String) { Self.write("vmlaunch: \(line)\n") }
+  func say(_ line: String, _ level: LogLevel = .info) {
+    log.write(line, from: "vmlaunch", level)
+  }
 
   /// Shows what a child has written.
   func show(_ child: Child) {
-    for line in child.readLog() { Self.write("\(child.role.executable): \(line)\n") }
+    for line in child.readLog() {
+      log.write(line.text, from: child.role.executable, line.level)
+    }
   }
 
   /// Shows what a child that is gone has left in its pipe; a bounded amount.
   func drain(_ child: Child) {
     for _ in 0..<4 where child.isLogOpen { show(child) }
-  }
-
-  private static let errors = try? Files.standardStream(2)
-
-  /// Writes to standard error; what is not taken within a moment is dropped.
-  ///
-  /// Nobody may be reading there, and the machine goes on all the same.
-  private static func write(_ text: String) {
-    guard let errors else { return }
-    var rest = Array(text.utf8)[...]
-    var poller = Poller()
-    poller.add(errors, .writable)
-    while !rest.isEmpty, let ready = try? poller.wait(timeout: 100_000_000), ready > 0 {
-      // No more at once than a pipe that is writable takes.
-      guard let count = try? errors.write(Array(rest.prefix(4096))) else { return }
-      rest = rest.dropFirst(count)
-    }
   }
 }

@@ -30,13 +30,7 @@ struct Isolation: ParsableCommand {
 
   private func audit() throws(ControlClient.Failure) -> MachineAudit {
     let title = VisibleText.escape(machine.name)
-    let launcher: Int32
-    do throws(SystemError) {
-      // Whoever made the socket listen is the launcher; the kernel remembers.
-      launcher = try PacketSocket.connect(ControlClient.path(machine.name)).peerProcess()
-    } catch {
-      throw ControlClient.Failure("no machine \"\(title)\" is running: \(error)")
-    }
+    let launcher = try MachineProcesses(machine).launcher
     do throws(SystemError) {
       return try MachineAudit(launcher: launcher)
     } catch {

@@ -14,14 +14,14 @@ struct VMCtl: ParsableCommand {
     abstract: "Look at and steer a machine that vmlaunch runs.",
     discussion: """
       NAME is the machine's name, or the path of its control socket (with a slash in it). \
-      Every command ends within a bounded time; exit code 1 says that it failed, 64 that the \
-      command line is wrong.
+      Every command but top, trace and console ends within a bounded time; exit code 1 says \
+      that it failed, 64 that the command line is wrong.
       """,
     version: "bulkhead 0.1.0",
     subcommands: [
-      List.self, Status.self, Screendump.self, Stop.self, Reset.self, Pause.self, Resume.self,
-      PowerDown.self, Eject.self, Change.self, Device.self, SendKey.self, TypeText.self,
-      Isolation.self,
+      List.self, Status.self, Top.self, Trace.self, Console.self, Screendump.self, Stop.self,
+      Kill.self, Reset.self, Pause.self, Resume.self, PowerDown.self, Eject.self, Change.self,
+      Device.self, SendKey.self, TypeText.self, Isolation.self, SetLogLevel.self,
     ])
 
   /// Runs the work of a command; on an error writes one line and ends with exit code 1.
@@ -91,6 +91,9 @@ struct Resume: ParsableCommand {
 }
 
 struct Device: ParsableCommand {
+  /// The devices that every machine has.
+  static let roles = ["piix", "ide", "serial", "vga"]
+
   static let configuration = CommandConfiguration(
     abstract: "Steer one device's process.", subcommands: [Restart.self])
 
@@ -103,7 +106,7 @@ struct Device: ParsableCommand {
 
     func run() {
       VMCtl.attempt { () throws(ControlClient.Failure) in
-        guard ["piix", "ide", "serial", "vga"].contains(role) else {
+        guard Device.roles.contains(role) else {
           throw ControlClient.Failure(
             "there is no device \"\(VisibleText.escape(role))\"; accepted: piix, ide, serial, vga")
         }

@@ -14,11 +14,15 @@ struct Screendump: ParsableCommand {
   var file: String?
   @Flag(help: "Print the screen's text, when it is in a text mode.")
   var text = false
+  @Flag(help: "Print the screen's size and text as one JSON object.")
+  var json = false
 
   private static let byteCount = 16 << 20
 
   func validate() throws {
-    guard file != nil || text else { throw ValidationError("a FILE or --text is needed") }
+    guard file != nil || text || json else {
+      throw ValidationError("a FILE, --text or --json is needed")
+    }
     guard let file, !file.hasSuffix(".png"), !file.hasSuffix(".ppm") else { return }
     throw ValidationError("\(file): accepted: a name that ends in .png or .ppm")
   }
@@ -37,7 +41,11 @@ struct Screendump: ParsableCommand {
       let screen: ScreendumpReply = try client.ask(
         .screendump, ScreendumpRequest(byteCount: UInt32(Self.byteCount)), [memory])
       if let file { try write(screen, mapping, to: file) }
-      if text {
+      if json {
+        print(
+          "{\"width\":\(screen.width),\"height\":\(screen.height),"
+            + "\"text\":\(StatusText.quoted(screen.text))}")
+      } else if text {
         guard !screen.text.isEmpty else {
           throw ControlClient.Failure("the screen is in a graphics mode, or empty; it has no text")
         }

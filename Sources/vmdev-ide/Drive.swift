@@ -2,6 +2,7 @@
 
 import BlockImage
 import DeviceHost
+import DeviceProtocol
 import IDE
 import ImageFiles
 import LinuxSystem
@@ -70,7 +71,7 @@ final class Drive: Sendable {
 
   fileprivate func report(_ text: String) {
     guard reports.add(1, ordering: .relaxed).oldValue < Self.mostReports else { return }
-    Log.line("\(name): \(text)")
+    Log.line("\(name): \(text)", .warning)
   }
 }
 

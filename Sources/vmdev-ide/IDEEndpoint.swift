@@ -231,7 +231,7 @@ struct IDEEndpoint: DeviceEndpoint {
     for (slot, drive) in drives.enumerated() {
       guard let drive else { continue }
       guard sides[slot / 2].running?.drive != slot & 1 else {
-        Log.line("\(drive.name): a request does not end; the image is left as it is")
+        Log.line("\(drive.name): a request does not end; the image is left as it is", .warning)
         continue
       }
       _ = drive.flush()

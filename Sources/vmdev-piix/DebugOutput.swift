@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import DeviceHost
+internal import DeviceProtocol
 internal import DeviceModel
 internal import LinuxSystem
 
@@ -53,7 +54,9 @@ struct DebugOutput: DeviceState {
   mutating func put(_ byte: UInt8, _ services: HostServices) {
     guard output != nil else { return }
     guard queue.count < Self.capacity else {
-      if dropped == 0 { Log.line("the debug console's output is stuck: characters are lost") }
+      if dropped == 0 {
+        Log.line("the debug console's output is stuck: characters are lost", .warning)
+      }
       dropped &+= 1
       return
     }
@@ -101,7 +104,7 @@ struct DebugOutput: DeviceState {
     } catch {
       // Nobody reads any more, or the disk is full: the guest does not care.
       guard !error.isInterrupted, !error.isNotReady else { return watch(services) }
-      if dropped == 0 { Log.line("the debug console's output fails: \(error)") }
+      if dropped == 0 { Log.line("the debug console's output fails: \(error)", .warning) }
       dropped &+= UInt64(queue.count)
       if isFile { offset &+= UInt64(queue.count) }
       queue.removeAll(keepingCapacity: true)

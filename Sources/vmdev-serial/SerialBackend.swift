@@ -200,7 +200,7 @@ struct SerialBackend: DeviceState {
       try output?.write(bytes, at: start + written)
     } catch {
       // A full file system loses output rather than stopping the guest; it is said once.
-      if !isBlocked { Log.line("serial output is lost: \(error)") }
+      if !isBlocked { Log.line("serial output is lost: \(error)", .warning) }
       isBlocked = true
     }
     written &+= UInt64(bytes.count)

@@ -143,7 +143,12 @@ struct SerialEndpoint: DeviceEndpoint {
   mutating func pump(_ services: HostServices) -> Bool {
     var changed = false
     for index in backends.indices {
+      let before = ports.uarts[index].outgoingCount
       changed = backends[index].pump(&ports.uarts[index], services.watcher) || changed
+      let sent = before - ports.uarts[index].outgoingCount
+      if sent > 0 {
+        services.count(UInt64(sent), in: DeviceCounter.place(.sentBytes, port: index))
+      }
     }
     return changed
   }
@@ -153,6 +158,7 @@ struct SerialEndpoint: DeviceEndpoint {
     for index in backends.indices {
       while ports.uarts[index].canReceive, let byte = backends[index].nextInput() {
         ports.uarts[index].receive(byte, now: services.now)
+        services.count(1, in: DeviceCounter.place(.receivedBytes, port: index))
       }
       backends[index].updateWatch(services.watcher)
     }

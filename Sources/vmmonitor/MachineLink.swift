@@ -103,6 +103,12 @@ final class MachineLink: MachineAccess {
     return reply.value.threads
   }
 
+  func processes() throws(CommandError) -> ProcessesReply {
+    let reply: (value: ProcessesReply, descriptors: [Descriptor]) = try ask(
+      launcher, LaunchRequest.processes.rawValue, Empty())
+    return reply.value
+  }
+
   func makeFile(_ path: String) throws(CommandError) -> Descriptor {
     guard path.utf8.count <= 4000 else { throw CommandError("the path is too long") }
     let reply: (value: Empty, descriptors: [Descriptor]) = try ask(

@@ -22,10 +22,11 @@ struct Main {
       let qmp = try next(settings.hasQMP)
       let human = try next(settings.hasHMP)
       let gdb = try next(settings.hasGDB)
+      let metrics = try next(settings.hasMetrics)
       guard let schema = QMPSchema.own else { throw ProtocolError("the schema cannot be read") }
       Lockdown.enter(.monitor, settings.common, launcher: setup.launcher) {}
       let link = MachineLink(settings, core: setup.core, launcher: setup.launcher)
-      Server(link, schema, qmp: qmp, human: human, gdb: gdb).run()
+      Server(link, schema, qmp: qmp, human: human, gdb: gdb, metrics: metrics).run()
     } catch {
       DeviceProcess.end("\(error)")
     }

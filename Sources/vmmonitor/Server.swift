@@ -13,6 +13,7 @@ final class Server {
     case qmp(QMPSession)
     case human(HumanSession)
     case gdb(GDBSession)
+    case metrics(MetricsSession)
   }
 
   private final class Client {
@@ -45,7 +46,7 @@ final class Server {
 
   init(
     _ link: MachineLink, _ schema: QMPSchema, qmp: StreamListener?, human: StreamListener?,
-    gdb: StreamListener?
+    gdb: StreamListener?, metrics: StreamListener?
   ) {
     self.link = link
     let commands = QMPCommands(link, schema)
@@ -54,6 +55,7 @@ final class Server {
     if let qmp { listeners.append((qmp, { .qmp(QMPSession(commands)) })) }
     if let human { listeners.append((human, { .human(HumanSession(HumanMonitor(link))) })) }
     if let gdb { listeners.append((gdb, { .gdb(GDBSession(link)) })) }
+    if let metrics { listeners.append((metrics, { .metrics(MetricsSession(link)) })) }
     self.listeners = listeners
   }
 
@@ -104,6 +106,7 @@ final class Server {
     switch client.language {
     case .qmp(let session): send(client, session.greeting)
     case .human(let session): send(client, session.greeting)
+    case .metrics: break
     case .gdb(var session):
       // One debugger at a time.
       let isOther = clients.dropLast().contains {
@@ -140,6 +143,10 @@ final class Server {
     case .human(var session):
       answer = session.take(bytes)
       client.language = .human(session)
+    case .metrics(var session):
+      answer = session.take(bytes)
+      client.language = .metrics(session)
+      if session.isOver { client.isLeaving = true }
     case .gdb(var session):
       answer = session.take(bytes)
       client.language = .gdb(session)
@@ -159,7 +166,7 @@ final class Server {
       for client in clients {
         switch client.language {
         case .qmp(let session): send(client, session.event(event, nanoseconds: time))
-        case .human: break
+        case .human, .metrics: break
         case .gdb(var session):
           let text = session.event(event)
           client.language = .gdb(session)

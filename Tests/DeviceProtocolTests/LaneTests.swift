@@ -57,6 +57,20 @@ import Testing
     }
   }
 
+  @Test func `Counters come over, and a successor goes on with them`() throws {
+    device.count(5, in: 0)
+    device.count(.max, in: 63)
+    let successor = try DeviceLane(core.file, slots: 2)
+    successor.count(7, in: 0)
+    successor.count(2, in: 63)
+    #expect(core.counter(0) == 12 && core.counter(1) == 0 && core.counter(63) == 1)
+    // They are apart from everything else in the lane.
+    core.submit(LaneAccess(.read, width: 1, region: 0, offset: 0), slot: 0, sequence: 1)
+    #expect(core.mirrored(0, head: 0) == nil)
+    device.mirror(0, 9)
+    #expect(core.counter(63) == 1 && core.mirrored(0, head: 0) == 9)
+  }
+
   @Test func `A full ring takes no more until the device has taken some`() {
     let access = LaneAccess(.write, width: 1, region: 0, offset: 0)
     for head in 0..<1024 { #expect(core.post(access, head: UInt32(head))) }

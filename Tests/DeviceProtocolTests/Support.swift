@@ -31,7 +31,8 @@ let wireTypes: [String: any WireCodable.Type] = [
   "MonitorSettings.Drive": MonitorSettings.Drive.self,
   "MonitorSettings.Port": MonitorSettings.Port.self, "OutputRequest": OutputRequest.self,
   "ThreadsReply": ThreadsReply.self, "ThreadsReply.Entry": ThreadsReply.Entry.self,
-  "IsolationMessage": IsolationMessage.self,
+  "ProcessesReply": ProcessesReply.self, "ProcessesReply.Entry": ProcessesReply.Entry.self,
+  "LogLevelMessage": LogLevelMessage.self, "IsolationMessage": IsolationMessage.self,
   "AttachMessage": AttachMessage.self, "FaultMessage": FaultMessage.self,
   "EndedMessage": EndedMessage.self, "BackingRequest": BackingRequest.self,
 ]

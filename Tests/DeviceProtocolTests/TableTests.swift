@@ -47,6 +47,7 @@ import Testing
       "MediumRequest.Action": Self.cases(MediumRequest.Action.self),
       "SerialSettings.Backend": Self.cases(SerialSettings.Backend.self),
       "FaultMessage.Kind": Self.cases(FaultMessage.Kind.self),
+      "LogLevel": Self.cases(LogLevel.self),
       "SlotOperation": Self.cases(SlotOperation.self),
       "SlotState": [
         "idle": UInt64(SlotState.idle), "requested": UInt64(SlotState.requested),
@@ -65,6 +66,7 @@ import Testing
       "versionOffset": word(L.versionOffset), "slotCountOffset": word(L.slotCountOffset),
       "doorbellOffset": word(L.doorbellOffset), "sleepingOffset": word(L.sleepingOffset),
       "headOffset": word(L.headOffset), "tailOffset": word(L.tailOffset),
+      "countersOffset": word(L.countersOffset), "counters": word(L.counters),
       "registersOffset": word(L.registersOffset), "registerEntries": word(L.registerEntries),
       "entryValid": L.entryValid, "entryValidWithPosts": L.entryValidWithPosts,
       "ringOffset": word(L.ringOffset), "ringCapacity": word(L.ringCapacity),

@@ -3,6 +3,7 @@
 import DeviceProtocol
 import Foundation
 import LinuxSystem
+import Monitor
 import Synchronization
 import TestSupport
 import Testing
@@ -33,6 +34,12 @@ struct CoreDeviceTests {
     let link = bench.machine.links[0]
     #expect(link.postedCount.load(ordering: .relaxed) > 0)
     #expect(link.mirroredCount.load(ordering: .relaxed) == 1)
+    // Each live access that was answered is in one of the histograms, and took some time.
+    let histograms = link.meter.histograms()
+    // KVM does not hand on a block that is written as one.
+    #expect(histograms.prefix(3).allSatisfy { $0.total > 0 && $0.sum > $0.total })
+    #expect(
+      histograms.reduce(0) { $0 + $1.total } == link.liveCount.load(ordering: .relaxed))
     #expect(bench.faults.isEmpty)
   }
 

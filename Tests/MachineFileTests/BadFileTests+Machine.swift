@@ -18,7 +18,7 @@ extension BadFileTests {
     .named(
       "colour = 1",
       "m.toml:2:1: colour: unknown key; accepted: name, machine, boot, drive, serial, display, "
-        + "monitor, debug, isolation, device"),
+        + "monitor, debug, isolation, log, device"),
     .named(
       "machine = 1",
       "m.toml:2:11: machine: must be a table, not an integer; accepted: accelerator, cpus, "

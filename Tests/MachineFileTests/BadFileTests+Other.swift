@@ -34,6 +34,10 @@ extension BadFileTests {
       "[isolation]\nlevel = \"off\"",
       "m.toml:3:9: isolation.level: \"off\" is not an isolation level; accepted: strict, relaxed"),
     .named(
+      "[log]\nlevel = \"loud\"",
+      "m.toml:3:9: log.level: \"loud\" is not a log level; accepted: error, warning, notice, "
+        + "info, debug"),
+    .named(
       "[isolation]\nlevels = \"strict\"",
       "m.toml:3:1: isolation.levels: unknown key; did you mean level?"),
     .named(

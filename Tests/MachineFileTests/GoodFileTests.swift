@@ -42,6 +42,7 @@ struct GoodFileTests {
     #expect(machine.debug.console == .file("/etc/vm/log"))
     #expect(machine.debug.exitPort == 0xF4)
     #expect(machine.isolation == .relaxed)
+    #expect(machine.logLevel == .warning)
   }
 
   @Test("drives, serial ports and devices of a full file")
@@ -114,6 +115,9 @@ struct GoodFileTests {
     [debug]
     console = "file:log"
     exit-port = 0xf4
+    [log]
+    level = "warning"
+
     [isolation]
     level = "relaxed"
     [device.ide]

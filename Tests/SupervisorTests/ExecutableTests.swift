@@ -125,4 +125,20 @@ struct ExecutableTests {
     #expect(run.wait() == 1)
     #expect(run.standardError.hasPrefix("vmctl: there is no key \"nokey\"; accepted: "))
   }
+
+  @Test(
+    "the parsers give completions, and what man pages are made of", .timeLimit(.minutes(1)),
+    arguments: ["vmlaunch", "vmctl"])
+  func manuals(program: String) throws {
+    let scratch = try Scratch()
+    let help = try Running(Built.path(program), ["--experimental-dump-help"], in: scratch)
+    #expect(help.wait() == 0)
+    for word in program == "vmctl" ? ["\"trace\"", "\"interval\""] : ["\"check\""] {
+      #expect(help.standardOutput.contains(word), "\(word)")
+    }
+    let script = try Running(
+      Built.path(program), ["--generate-completion-script", "bash"], in: scratch)
+    #expect(script.wait() == 0)
+    #expect(script.standardOutput.hasSuffix("-F _\(program) \(program)\n"))
+  }
 }

@@ -57,7 +57,7 @@ extension SystemTests {
         ],
         memory: [
           "gate", "vga-memory", "piix-lane", "ide-lane", "serial-lane", "vga-lane", "piix-bounce",
-          "ide-bounce", "guest-ram", "firmware", "clock", "flight",
+          "ide-bounce", "guest-ram", "firmware", "clock", "flight", "meter",
         ]),
       "vmdev-piix": Holdings(
         files: [

@@ -142,7 +142,7 @@ final class RunningMachine {
   /// How often the launcher has started a device anew.
   func restarts(_ role: String) -> Int {
     errors.split(separator: "\n").count {
-      $0.hasPrefix("vmlaunch: \(role): ") && $0.hasSuffix("; starting it anew")
+      $0.hasPrefix("\(name) vmlaunch: \(role): ") && $0.hasSuffix("; starting it anew")
     }
   }
 

@@ -1,6 +1,11 @@
 ; SPDX-License-Identifier: Apache-2.0
 ; Sends each byte that COM1 receives back in angle brackets, and ends with value 16h after a "q".
+; With DISK it is a disk's, else a firmware.
+%ifdef DISK
+%include "boot.inc"
+%else
 %include "rom.inc"
+%endif
 main:
   call serial_init
 .next:
@@ -23,4 +28,8 @@ main:
   jmp .next
 .end:
   EXIT 0x16
+%ifdef DISK
+BOOT_END
+%else
 ROM_END
+%endif
