@@ -30,6 +30,9 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   case openOutput = 120
   /// Monitor to launcher: which threads the core has; the reply is ``ThreadsReply``.
   case threads = 121
+  /// Monitor to launcher: open the image of a disc (``DiscRequest``); the reply brings its
+  /// descriptor and size (``DiscReply``).
+  case openMedium = 122
 }
 
 /// ``LaunchRequest/report``.

@@ -43,6 +43,15 @@ public struct CoreSettings: Equatable, WireCodable {
     case stop = 2
   }
 
+  /// What happens when the guest says that it has panicked.
+  public enum OnPanic: UInt8, Sendable {
+    /// It cannot say so.
+    case none = 0
+    case run = 1
+    case pause = 2
+    case stop = 3
+  }
+
   /// One device of the machine.
   public struct Device: Equatable, WireCodable {
     /// `piix`, `ide`, `serial` or `vga`: it decides what the device may claim.
@@ -88,12 +97,13 @@ public struct CoreSettings: Equatable, WireCodable {
   /// The debug exit port, or 0x10000 for none.
   public var exitPort: UInt32
   public var hasControl: Bool
+  public var onPanic: OnPanic
   public var devices: [Device]
 
   public init(
     common: CommonSettings, accelerator: Accelerator, cpuModel: String, hasKVM: Bool,
     translates: Bool, memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32, hasControl: Bool,
-    devices: [Device]
+    onPanic: OnPanic = .none, devices: [Device]
   ) {
     self.common = common
     self.accelerator = accelerator
@@ -104,6 +114,7 @@ public struct CoreSettings: Equatable, WireCodable {
     self.cpus = cpus
     self.exitPort = exitPort
     self.hasControl = hasControl
+    self.onPanic = onPanic
     self.devices = devices
   }
 
@@ -117,6 +128,7 @@ public struct CoreSettings: Equatable, WireCodable {
     writer.put(cpus)
     writer.put(exitPort)
     writer.put(hasControl)
+    writer.put(onPanic.rawValue)
     writer.put(devices)
   }
 
@@ -130,6 +142,7 @@ public struct CoreSettings: Equatable, WireCodable {
     cpus = try reader.get("cpus")
     exitPort = try reader.get("exit port")
     hasControl = try reader.getBool("control flag")
+    onPanic = try reader.getCase("panic policy")
     devices = try reader.getArray("devices", most: 16)
   }
 }
@@ -160,6 +173,10 @@ public struct PIIXSettings: Equatable, WireCodable {
   public var hasInitrd: Bool
   /// The kernel's command line, without a zero at its end.
   public var commandLine: String
+  /// The machine's UUID, 16 bytes in the order of its text.
+  public var uuid: [UInt8]
+  /// Whether the guest can say that it has panicked.
+  public var hasPanicPort: Bool
 
   /// The longest command line in bytes.
   public static let longestCommandLine = 4095
@@ -168,7 +185,8 @@ public struct PIIXSettings: Equatable, WireCodable {
     common: CommonSettings, memoryByteCount: UInt64, cpus: UInt16, bootOrder: String,
     hasBootMenu: Bool, drives: [UInt8], serialPorts: UInt8, exitPort: UInt32,
     hasDebugConsole: Bool, unixSeconds: Int64, hasKernel: Bool = false, hasInitrd: Bool = false,
-    commandLine: String = ""
+    commandLine: String = "", uuid: [UInt8] = [UInt8](repeating: 0, count: 16),
+    hasPanicPort: Bool = false
   ) {
     self.common = common
     self.memoryByteCount = memoryByteCount
@@ -183,6 +201,8 @@ public struct PIIXSettings: Equatable, WireCodable {
     self.hasKernel = hasKernel
     self.hasInitrd = hasInitrd
     self.commandLine = commandLine
+    self.uuid = uuid
+    self.hasPanicPort = hasPanicPort
   }
 
   public func encode(to writer: inout WireWriter) {
@@ -199,6 +219,8 @@ public struct PIIXSettings: Equatable, WireCodable {
     writer.put(hasKernel)
     writer.put(hasInitrd)
     writer.put(commandLine)
+    writer.put(uuid)
+    writer.put(hasPanicPort)
   }
 
   public init(from reader: inout WireReader) throws(ProtocolError) {
@@ -215,6 +237,9 @@ public struct PIIXSettings: Equatable, WireCodable {
     hasKernel = try reader.getBool("kernel flag")
     hasInitrd = try reader.getBool("initrd flag")
     commandLine = try reader.getString("command line", most: Self.longestCommandLine)
+    uuid = try reader.getBytes("UUID", most: 16)
+    hasPanicPort = try reader.getBool("panic port flag")
+    guard uuid.count == 16 else { throw ProtocolError("a UUID of \(uuid.count) bytes") }
   }
 }
 
@@ -426,8 +451,21 @@ public struct VGASettings: Equatable, WireCodable {
 /// vmmonitor's settings: what of the machine file its answers tell.
 ///
 /// Descriptors: the channel to the core; then those of the QMP socket, of the human monitor's and
-/// of gdb's, as far as there are any.
+/// of gdb's, as far as there are any; then input and output of ``stream``, and the serial port's.
 public struct MonitorSettings: Equatable, WireCodable {
+  /// What goes over standard input and output of the launcher.
+  public enum Stream: UInt8, Sendable {
+    case none = 0
+    case qmp = 1
+    /// The human monitor alone.
+    case human = 2
+    /// The human monitor, and a serial port beside it; the port's socket comes last.
+    case humanAndSerial = 3
+  }
+
+  /// The UUID of a machine that was given none.
+  public static let noUUID = "00000000-0000-0000-0000-000000000000"
+
   /// One drive, as an operator knows it.
   public struct Drive: Equatable, WireCodable {
     /// Its place: channel times two, plus one for the second drive.
@@ -438,13 +476,19 @@ public struct MonitorSettings: Equatable, WireCodable {
     public var format: String
     /// The image's path.
     public var image: String
+    /// `writeback`, `writethrough` or `none`.
+    public var cache: String
 
-    public init(slot: UInt8, isCDROM: Bool, isReadOnly: Bool, format: String, image: String) {
+    public init(
+      slot: UInt8, isCDROM: Bool, isReadOnly: Bool, format: String, image: String,
+      cache: String = "writeback"
+    ) {
       self.slot = slot
       self.isCDROM = isCDROM
       self.isReadOnly = isReadOnly
       self.format = format
       self.image = image.cut(toBytes: 1023)
+      self.cache = cache
     }
 
     public func encode(to writer: inout WireWriter) {
@@ -453,6 +497,7 @@ public struct MonitorSettings: Equatable, WireCodable {
       writer.put(isReadOnly)
       writer.put(format)
       writer.put(image)
+      writer.put(cache)
     }
 
     public init(from reader: inout WireReader) throws(ProtocolError) {
@@ -461,6 +506,7 @@ public struct MonitorSettings: Equatable, WireCodable {
       isReadOnly = try reader.getBool("read-only flag")
       format = try reader.getString("format", most: 31)
       image = try reader.getString("image", most: 1023)
+      cache = try reader.getString("cache mode", most: 31)
     }
   }
 
@@ -481,18 +527,24 @@ public struct MonitorSettings: Equatable, WireCodable {
   public var hasQMP: Bool
   public var hasHMP: Bool
   public var hasGDB: Bool
+  /// What the launcher's own terminal or pipes carry.
+  public var stream: Stream
+  /// The machine's UUID as text.
+  public var uuid: String
   public var drives: [Drive]
   /// The serial ports, COM1 first.
   public var ports: [Port]
 
   public init(
-    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, drives: [Drive],
-    ports: [Port]
+    common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, stream: Stream = .none,
+    uuid: String = Self.noUUID, drives: [Drive], ports: [Port]
   ) {
     self.common = common
     self.hasQMP = hasQMP
     self.hasHMP = hasHMP
     self.hasGDB = hasGDB
+    self.stream = stream
+    self.uuid = uuid
     self.drives = drives
     self.ports = ports
   }
@@ -502,6 +554,8 @@ public struct MonitorSettings: Equatable, WireCodable {
     writer.put(hasQMP)
     writer.put(hasHMP)
     writer.put(hasGDB)
+    writer.put(stream.rawValue)
+    writer.put(uuid)
     writer.put(drives)
     writer.put(ports)
   }
@@ -511,6 +565,8 @@ public struct MonitorSettings: Equatable, WireCodable {
     hasQMP = try reader.getBool("QMP flag")
     hasHMP = try reader.getBool("human monitor flag")
     hasGDB = try reader.getBool("gdb flag")
+    stream = try reader.getCase("stream")
+    uuid = try reader.getString("UUID", most: 36)
     drives = try reader.getArray("drives", most: 4)
     ports = try reader.getArray("ports", most: 4)
   }

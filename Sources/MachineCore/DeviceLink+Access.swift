@@ -72,7 +72,7 @@ extension DeviceLink {
     while isResetDue.load(ordering: .acquiring) {
       // The guest has begun anew and must not meet the state of before.
       guard !cpu.machine.isEnding, !cpu.machine.isAbandoning else { return nil }
-      cpu.machine.whileWaiting { HostClock.sleep(1_000_000) }
+      cpu.whileWaiting { HostClock.sleep(1_000_000) }
     }
     liveCount.add(1, ordering: .relaxed)
     let sequence = cpu.nextSequence(index)
@@ -92,7 +92,8 @@ extension DeviceLink {
       } while HostClock.monotonic() < end
       cpu.spun(index, hit: false)
     }
-    return cpu.machine.whileWaiting { sleep(access, sequence, cpu) }
+    let context = cpu
+    return context.whileWaiting { sleep(access, sequence, context) }
   }
 
   private func sleep(_ access: LaneAccess, _ sequence: UInt32, _ cpu: CPUContext)

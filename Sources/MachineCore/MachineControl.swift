@@ -23,6 +23,8 @@ public final class MachineControl {
   var restarts: [String: Restart] = [:]
   /// Who wants to be told what happens.
   var subscribers: [PacketSocket] = []
+  /// Who waits for an access to a port.
+  var portReply: PendingReply?
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -89,6 +91,7 @@ public final class MachineControl {
       case .hold(let reason):
         pauseForHost(reason)
       case .debugStop(let cpu, let reason): stopForDebugger(cpu, reason)
+      case .notice(let notice): tell(of: notice)
       }
     }
   }
@@ -143,7 +146,7 @@ public final class MachineControl {
     announce(EventMessage(.stop, detail: reason))
   }
 
-  private func end(_ code: UInt8, _ reason: String, byGuest: Bool = false) -> Never {
+  func end(_ code: UInt8, _ reason: String, byGuest: Bool = false) -> Never {
     machine.progress.withLock { $0.state = "ending" }
     announce(EventMessage(.shutdown, byGuest: byGuest, detail: reason))
     machine.quit()
@@ -230,6 +233,11 @@ public final class MachineControl {
     case .screendump:
       try forward(packet, to: "vga", as: .screendump, ScreendumpRequest.self, client)
     case .input: try forward(packet, to: "piix", as: .input, InputRequest.self, client)
+    case .pointer:
+      try forward(packet, to: "piix", as: .pointer, PointerRequest.self, client)
+    case .drives: try forward(packet, to: "ide", as: .drives, Empty.self, client)
+    case .interruptChips: reply(client, packet, try interruptChips())
+    case .port: try accessPort(packet, client)
     case .medium: try changeMedium(packet, client)
     case .powerButton:
       try forward(packet, to: "piix", as: .powerButton, Empty.self, client)

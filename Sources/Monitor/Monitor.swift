@@ -47,6 +47,14 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case nmi = 229
   /// What a debugger wants of the vCPUs (``DebugRequest``).
   case debug = 230
+  /// Move the mouse or change its buttons (`PointerRequest`).
+  case pointer = 260
+  /// What the drives hold and have done (`DrivesReply`).
+  case drives = 261
+  /// The registers of the interrupt controllers (``InterruptChipsReply``).
+  case interruptChips = 262
+  /// Read or write a port (``PortRequest``, ``PortReply``).
+  case port = 263
 }
 
 /// Names one device of the machine.

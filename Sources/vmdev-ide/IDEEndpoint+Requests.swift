@@ -63,6 +63,7 @@ extension IDEEndpoint {
       }
     }
     sides[channel].running = request
+    sides[channel].started = HostClock.monotonic()
     let completions = completions
     let watcher = services.watcher
     let isIgnoring = policies[channel * 2 + request.drive & 3].onRead == .ignore
@@ -78,6 +79,7 @@ extension IDEEndpoint {
     let request = completion.request
     let channel = request.channel & 1
     sides[channel].running = nil
+    count(completion)
     // The guest may have given it up, or the machine may have been reset.
     guard controller.request(channel: channel) == request, let bounce = services.bounce else {
       return
@@ -107,11 +109,21 @@ extension IDEEndpoint {
     let request = completion.request
     let policies = policies[request.channel & 1 << 1 | request.drive & 1]
     let isWrite = request.takesData || request.kind == .flush
-    switch isWrite ? policies.onWrite : policies.onRead {
+    let action: NoticeMessage.Action =
+      switch isWrite ? policies.onWrite : policies.onRead {
+      case .report: .report
+      case .ignore: .ignore
+      case .holdWhenFull: outcome.isFull ? .hold : .report
+      case .hold: .hold
+      }
+    services.notify(
+      NoticeMessage(
+        .hostError, slot: UInt8(request.channel & 1 << 1 | request.drive & 1), isWrite: isWrite,
+        isFull: outcome.isFull, action: action, reason: outcome.reason))
+    switch action {
     case .report: return outcome.result
     case .ignore: return .ok
-    case .holdWhenFull where !outcome.isFull: return outcome.result
-    case .holdWhenFull, .hold:
+    case .hold:
       sides[request.channel & 1].isHeld = true
       services.hold(outcome.reason)
       return nil

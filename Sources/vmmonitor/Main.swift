@@ -22,10 +22,19 @@ struct Main {
       let qmp = try next(settings.hasQMP)
       let human = try next(settings.hasHMP)
       let gdb = try next(settings.hasGDB)
+      let stream = Array(sockets)
+      let isStreamWhole =
+        stream.count
+        == (settings.stream == .none ? 0 : settings.stream == .humanAndSerial ? 3 : 2)
+      guard isStreamWhole else { throw ProtocolError("\(stream.count) descriptors of a stream") }
+      // A file is always ready.
+      for descriptor in stream where !descriptor.isRegularFile {
+        try descriptor.setNonBlocking(true)
+      }
       guard let schema = QMPSchema.own else { throw ProtocolError("the schema cannot be read") }
       Lockdown.enter(.monitor, settings.common, launcher: setup.launcher) {}
       let link = MachineLink(settings, core: setup.core, launcher: setup.launcher)
-      Server(link, schema, qmp: qmp, human: human, gdb: gdb).run()
+      Server(link, schema, qmp: qmp, human: human, gdb: gdb, stream: stream).run()
     } catch {
       DeviceProcess.end("\(error)")
     }
