@@ -14,10 +14,10 @@ continue
 printf "hit: %d\n", $rip == $place
 delete
 printf "paging: %d\n", ($cr0 >> 31) == 1 && ($efer & 0x500) == 0x500
-awatch *(unsigned long *)($rsp - 16)
+awatch -l *(unsigned long *)($rsp - 16)
 continue
 delete
-rwatch *(unsigned long *)$rsp
+rwatch -l *(unsigned long *)$rsp
 continue
 delete
 stepi
