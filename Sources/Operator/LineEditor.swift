@@ -49,6 +49,8 @@ struct LineEditor {
   }
 
   private mutating func append(_ byte: UInt8) -> String {
+    // What begins a character ends one that was cut off.
+    if byte < 0x80 || byte >= 0xC0 { partial = [] }
     partial.append(byte)
     guard let text = String(validating: partial, as: UTF8.self) else {
       if partial.count >= 4 { partial = [] }
