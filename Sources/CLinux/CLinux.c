@@ -146,6 +146,10 @@ int bh_ofd_lock_test(int fd, short type, int64_t start, int64_t length) {
   return result < 0 ? result : lock.l_type != F_UNLCK;
 }
 
+int bh_stream_pair(int pair[2]) {
+  return RESULT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+}
+
 int bh_seqpacket_pair(int pair[2]) {
   return RESULT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
 }

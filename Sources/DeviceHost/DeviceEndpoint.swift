@@ -87,6 +87,12 @@ public protocol DeviceEndpoint: DeviceState {
   /// Takes input from the operator; only piix does.
   mutating func input(_ request: InputRequest, services: HostServices)
 
+  /// Moves the mouse or changes its buttons; only piix does.
+  mutating func point(_ request: PointerRequest, services: HostServices)
+
+  /// Tells what the drives hold and have done; only ide does.
+  mutating func drives(_ services: HostServices) throws(Refusal) -> DrivesReply
+
   /// Changes the disc of a drive; ``HostServices/attached`` is the new one's image. Only ide does.
   mutating func changeMedium(_ request: MediumRequest, services: HostServices) throws(Refusal)
 
@@ -137,6 +143,10 @@ extension DeviceEndpoint {
     -> ScreendumpReply
   { throw Refusal("this device has no screen") }
   public mutating func input(_ request: InputRequest, services: HostServices) {}
+  public mutating func point(_ request: PointerRequest, services: HostServices) {}
+  public mutating func drives(_ services: HostServices) throws(Refusal) -> DrivesReply {
+    throw Refusal("this device has no drives")
+  }
   public mutating func changeMedium(
     _ request: MediumRequest, services: HostServices
   ) throws(Refusal) { throw Refusal("this device has no drives") }

@@ -141,6 +141,11 @@ public final class HostServices {
     let _: Empty? = ask(.hold, HoldRequest(reason: reason))
   }
 
+  /// Tells the operator of something.
+  public func notify(_ notice: NoticeMessage) {
+    let _: Empty? = ask(.notice, notice)
+  }
+
   /// Sends a request and waits for its reply; `nil` when the core refuses it.
   ///
   /// A channel that is of no use any more ends the process: without its core a device has

@@ -88,6 +88,19 @@ extension ServiceLoop {
         commit(&endpoint)
         endpoint.publish(services)
         try services.channel.reply(to: header, Empty())
+      case .pointer:
+        endpoint.point(try packet.decode(), services: services)
+        commit(&endpoint)
+        endpoint.publish(services)
+        try services.channel.reply(to: header, Empty())
+      case .drives:
+        let _: Empty = try packet.decode()
+        do throws(Refusal) {
+          let reply = try endpoint.drives(services)
+          try? services.channel.reply(to: header, reply)
+        } catch {
+          try? services.channel.refuse(header, error.reason)
+        }
       case .medium:
         let message: MediumRequest = try packet.decode()
         services.attached = packet.descriptors.first
@@ -102,7 +115,7 @@ extension ServiceLoop {
         try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
           try endpoint.pressPowerButton(services)
         }
-      case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power, .hold:
+      case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power, .hold, .notice:
         throw ChannelError.broken(ProtocolError("the core sent \(request)"))
       }
     } catch let error as ProtocolError {

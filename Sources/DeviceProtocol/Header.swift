@@ -35,6 +35,12 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case hold = 15
   /// Core to device: the operator pressed the power button.
   case powerButton = 16
+  /// Core to device: the mouse moves or its buttons change.
+  case pointer = 30
+  /// Core to device: what the drives hold, and what they have done.
+  case drives = 31
+  /// Device to core: something that the operator may want to know.
+  case notice = 32
 }
 
 /// The fixed header of every message.

@@ -34,6 +34,9 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   case processes = 125
   /// Core to launcher: which lines it writes from now on (``LogLevelMessage``).
   case logLevel = 126
+  /// Monitor to launcher: open the image of a disc (``DiscRequest``); the reply brings its
+  /// descriptor and size (``DiscReply``).
+  case openMedium = 122
 }
 
 /// ``LaunchRequest/report``.

@@ -49,7 +49,7 @@ public struct Hello: Equatable, WireCodable {
 /// was claimed; each read-write backing memory; for each line its event, and for a level
 /// line the event that the guest has ended the interrupt.
 public struct Grant: Equatable, WireCodable {
-  /// How many vCPUs there are, and so request slots in the lane.
+  /// How many request slots the lane has: one for each vCPU, and one for the operator.
   public var slots: UInt16
   /// Whether the state page holds the state of a predecessor to go on from.
   public var isRestart: Bool

@@ -43,6 +43,15 @@ public struct CoreSettings: Equatable, WireCodable {
     case stop = 2
   }
 
+  /// What happens when the guest says that it has panicked.
+  public enum OnPanic: UInt8, Sendable {
+    /// It cannot say so.
+    case none = 0
+    case run = 1
+    case pause = 2
+    case stop = 3
+  }
+
   /// One device of the machine.
   public struct Device: Equatable, WireCodable {
     /// `piix`, `ide`, `serial` or `vga`: it decides what the device may claim.
@@ -88,6 +97,7 @@ public struct CoreSettings: Equatable, WireCodable {
   /// The debug exit port, or 0x10000 for none.
   public var exitPort: UInt32
   public var hasControl: Bool
+  public var onPanic: OnPanic
   public var devices: [Device]
   /// The serial ports, COM1 first; the core tells them to the operator, and that is all.
   public var ports: [MonitorSettings.Port]
@@ -97,7 +107,8 @@ public struct CoreSettings: Equatable, WireCodable {
   public init(
     common: CommonSettings, accelerator: Accelerator, cpuModel: String, hasKVM: Bool,
     translates: Bool, memoryByteCount: UInt64, cpus: UInt16, exitPort: UInt32, hasControl: Bool,
-    devices: [Device], ports: [MonitorSettings.Port] = [], logLevel: LogLevel = .info
+    onPanic: OnPanic = .none, devices: [Device], ports: [MonitorSettings.Port] = [],
+    logLevel: LogLevel = .info
   ) {
     self.common = common
     self.accelerator = accelerator
@@ -108,6 +119,7 @@ public struct CoreSettings: Equatable, WireCodable {
     self.cpus = cpus
     self.exitPort = exitPort
     self.hasControl = hasControl
+    self.onPanic = onPanic
     self.devices = devices
     self.ports = ports
     self.logLevel = logLevel
@@ -123,6 +135,7 @@ public struct CoreSettings: Equatable, WireCodable {
     writer.put(cpus)
     writer.put(exitPort)
     writer.put(hasControl)
+    writer.put(onPanic.rawValue)
     writer.put(devices)
     writer.put(ports)
     writer.put(logLevel.rawValue)
@@ -138,6 +151,7 @@ public struct CoreSettings: Equatable, WireCodable {
     cpus = try reader.get("cpus")
     exitPort = try reader.get("exit port")
     hasControl = try reader.getBool("control flag")
+    onPanic = try reader.getCase("panic policy")
     devices = try reader.getArray("devices", most: 16)
     ports = try reader.getArray("ports", most: 4)
     logLevel = try reader.getCase("log level")
@@ -170,6 +184,10 @@ public struct PIIXSettings: Equatable, WireCodable {
   public var hasInitrd: Bool
   /// The kernel's command line, without a zero at its end.
   public var commandLine: String
+  /// The machine's UUID, 16 bytes in the order of its text.
+  public var uuid: [UInt8]
+  /// Whether the guest can say that it has panicked.
+  public var hasPanicPort: Bool
 
   /// The longest command line in bytes.
   public static let longestCommandLine = 4095
@@ -178,7 +196,8 @@ public struct PIIXSettings: Equatable, WireCodable {
     common: CommonSettings, memoryByteCount: UInt64, cpus: UInt16, bootOrder: String,
     hasBootMenu: Bool, drives: [UInt8], serialPorts: UInt8, exitPort: UInt32,
     hasDebugConsole: Bool, unixSeconds: Int64, hasKernel: Bool = false, hasInitrd: Bool = false,
-    commandLine: String = ""
+    commandLine: String = "", uuid: [UInt8] = [UInt8](repeating: 0, count: 16),
+    hasPanicPort: Bool = false
   ) {
     self.common = common
     self.memoryByteCount = memoryByteCount
@@ -193,6 +212,8 @@ public struct PIIXSettings: Equatable, WireCodable {
     self.hasKernel = hasKernel
     self.hasInitrd = hasInitrd
     self.commandLine = commandLine
+    self.uuid = uuid
+    self.hasPanicPort = hasPanicPort
   }
 
   public func encode(to writer: inout WireWriter) {
@@ -209,6 +230,8 @@ public struct PIIXSettings: Equatable, WireCodable {
     writer.put(hasKernel)
     writer.put(hasInitrd)
     writer.put(commandLine)
+    writer.put(uuid)
+    writer.put(hasPanicPort)
   }
 
   public init(from reader: inout WireReader) throws(ProtocolError) {
@@ -225,6 +248,9 @@ public struct PIIXSettings: Equatable, WireCodable {
     hasKernel = try reader.getBool("kernel flag")
     hasInitrd = try reader.getBool("initrd flag")
     commandLine = try reader.getString("command line", most: Self.longestCommandLine)
+    uuid = try reader.getBytes("UUID", most: 16)
+    hasPanicPort = try reader.getBool("panic port flag")
+    guard uuid.count == 16 else { throw ProtocolError("a UUID of \(uuid.count) bytes") }
   }
 }
 
@@ -444,8 +470,21 @@ public struct VGASettings: Equatable, WireCodable {
 /// vmmonitor's settings: what of the machine file its answers tell.
 ///
 /// Descriptors: the channel to the core; then those of the QMP socket, of the human monitor's and
-/// of gdb's, as far as there are any.
+/// of gdb's, as far as there are any; then input and output of ``stream``, and the serial port's.
 public struct MonitorSettings: Equatable, WireCodable {
+  /// What goes over standard input and output of the launcher.
+  public enum Stream: UInt8, Sendable {
+    case none = 0
+    case qmp = 1
+    /// The human monitor alone.
+    case human = 2
+    /// The human monitor, and a serial port beside it; the port's socket comes last.
+    case humanAndSerial = 3
+  }
+
+  /// The UUID of a machine that was given none.
+  public static let noUUID = "00000000-0000-0000-0000-000000000000"
+
   /// One drive, as an operator knows it.
   public struct Drive: Equatable, WireCodable {
     /// Its place: channel times two, plus one for the second drive.
@@ -456,13 +495,19 @@ public struct MonitorSettings: Equatable, WireCodable {
     public var format: String
     /// The image's path.
     public var image: String
+    /// `writeback`, `writethrough` or `none`.
+    public var cache: String
 
-    public init(slot: UInt8, isCDROM: Bool, isReadOnly: Bool, format: String, image: String) {
+    public init(
+      slot: UInt8, isCDROM: Bool, isReadOnly: Bool, format: String, image: String,
+      cache: String = "writeback"
+    ) {
       self.slot = slot
       self.isCDROM = isCDROM
       self.isReadOnly = isReadOnly
       self.format = format
       self.image = image.cut(toBytes: 1023)
+      self.cache = cache
     }
 
     public func encode(to writer: inout WireWriter) {
@@ -471,6 +516,7 @@ public struct MonitorSettings: Equatable, WireCodable {
       writer.put(isReadOnly)
       writer.put(format)
       writer.put(image)
+      writer.put(cache)
     }
 
     public init(from reader: inout WireReader) throws(ProtocolError) {
@@ -479,6 +525,7 @@ public struct MonitorSettings: Equatable, WireCodable {
       isReadOnly = try reader.getBool("read-only flag")
       format = try reader.getString("format", most: 31)
       image = try reader.getString("image", most: 1023)
+      cache = try reader.getString("cache mode", most: 31)
     }
   }
 
@@ -500,19 +547,25 @@ public struct MonitorSettings: Equatable, WireCodable {
   public var hasHMP: Bool
   public var hasGDB: Bool
   public var hasMetrics: Bool
+  /// What the launcher's own terminal or pipes carry.
+  public var stream: Stream
+  /// The machine's UUID as text.
+  public var uuid: String
   public var drives: [Drive]
   /// The serial ports, COM1 first.
   public var ports: [Port]
 
   public init(
     common: CommonSettings, hasQMP: Bool, hasHMP: Bool, hasGDB: Bool, hasMetrics: Bool,
-    drives: [Drive], ports: [Port]
+    stream: Stream = .none, uuid: String = Self.noUUID, drives: [Drive], ports: [Port]
   ) {
     self.common = common
     self.hasQMP = hasQMP
     self.hasHMP = hasHMP
     self.hasGDB = hasGDB
     self.hasMetrics = hasMetrics
+    self.stream = stream
+    self.uuid = uuid
     self.drives = drives
     self.ports = ports
   }
@@ -523,6 +576,8 @@ public struct MonitorSettings: Equatable, WireCodable {
     writer.put(hasHMP)
     writer.put(hasGDB)
     writer.put(hasMetrics)
+    writer.put(stream.rawValue)
+    writer.put(uuid)
     writer.put(drives)
     writer.put(ports)
   }
@@ -533,6 +588,8 @@ public struct MonitorSettings: Equatable, WireCodable {
     hasHMP = try reader.getBool("human monitor flag")
     hasGDB = try reader.getBool("gdb flag")
     hasMetrics = try reader.getBool("metrics flag")
+    stream = try reader.getCase("stream")
+    uuid = try reader.getString("UUID", most: 36)
     drives = try reader.getArray("drives", most: 4)
     ports = try reader.getArray("ports", most: 4)
   }

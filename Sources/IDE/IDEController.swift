@@ -89,6 +89,25 @@ public struct IDEController: DeviceState, Sendable {
     return nil
   }
 
+  /// A drive's disc and tray.
+  public struct DiscState: Equatable, Sendable {
+    public var hasMedium: Bool
+    public var isTrayOpen: Bool
+    /// Whether the guest keeps the tray shut.
+    public var isLocked: Bool
+  }
+
+  /// What is in a CD-ROM drive; `nil` where there is none.
+  public func disc(channel: Int, drive: Int) -> DiscState? {
+    guard (0..<2).contains(channel), (0..<2).contains(drive),
+      channels[channel].drives[drive].isPacketDevice
+    else { return nil }
+    return DiscState(
+      hasMedium: channels[channel].drives[drive].hasMedium,
+      isTrayOpen: channels[channel].drives[drive].isTrayOpen,
+      isLocked: channels[channel].drives[drive].isLocked)
+  }
+
   /// Resets the function and its drives as the machine's reset line does.
   ///
   /// Requests that are out become stale: their completions will be ignored.

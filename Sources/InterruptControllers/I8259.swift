@@ -18,9 +18,9 @@ public struct I8259: Sendable {
   private let levelMask: UInt8
   private let isMaster: Bool
 
-  private var vectorBase: UInt8 = 0
+  var vectorBase: UInt8 = 0
   /// The input with the lowest priority.
-  private var lowest: UInt8 = 7
+  var lowest: UInt8 = 7
   /// 0 when initialised, else the initialisation command word that comes next.
   private var step: UInt8 = 0
   private var wantsFourth = false
@@ -28,9 +28,9 @@ public struct I8259: Sendable {
   private var isAutoEnd = false
   private var rotatesOnAutoEnd = false
   private var isSpecialMask = false
-  private var isFullyNested = false
+  var isFullyNested = false
   private var isPolled = false
-  private var readsInService = false
+  var readsInService = false
   /// Inputs whose service has ended since ``takeEnded()``.
   private var ended: UInt8 = 0
   /// Inputs that the end of their service lowers, before anything looks at them again.

@@ -7,11 +7,11 @@ public struct IOAPIC: Sendable {
   /// How many inputs it has.
   public static let pinCount = 24
 
-  private var id: UInt32 = 0
-  private var selected: UInt32 = 0
-  private var entries = [UInt64](repeating: Entry.masked, count: pinCount)
+  private(set) var id: UInt32 = 0
+  private(set) var selected: UInt32 = 0
+  private(set) var entries = [UInt64](repeating: Entry.masked, count: pinCount)
   /// The level of each input.
-  private var lines: UInt32 = 0
+  private(set) var lines: UInt32 = 0
 
   /// Bits of redirection entries.
   private enum Entry {

@@ -27,6 +27,8 @@ public struct InterruptSystem: Sendable {
   var timerDue: VMTime?
   /// Ticks of channel 0 that the guest has not been given yet.
   var owedTicks: UInt32 = 0
+  /// How often each line was raised.
+  var counts = [UInt64](repeating: 0, count: IOAPIC.pinCount)
   /// The latest time that the timers have seen.
   var latest = VMTime.zero
   /// The low four bits of port 61h.
@@ -132,6 +134,7 @@ public struct InterruptSystem: Sendable {
   /// Sets the level of an interrupt line: 0 to 15 are ISA's, to 23 the I/O APIC's alone.
   public mutating func setLine(_ gsi: Int, _ raised: Bool) {
     guard (0..<IOAPIC.pinCount).contains(gsi) else { return }
+    if raised { counts[gsi] &+= 1 }
     if gsi < 16 {
       pics.setLine(UInt8(truncatingIfNeeded: gsi), raised)
       picsHaveChanged()

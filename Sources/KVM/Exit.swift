@@ -22,7 +22,8 @@ public enum Exit: Equatable, Sendable {
   /// The processor refused to enter the guest.
   case failEntry(reason: UInt64)
   /// A breakpoint or single step of the debugger.
-  case debug(exception: UInt32, pc: UInt64)
+  /// `status` is what DR6 would say: bits 0 to 3 the registers that matched, bit 14 a step.
+  case debug(exception: UInt32, pc: UInt64, status: UInt64)
   /// The I/O APIC's line with this vector was acknowledged.
   case endOfInterrupt(vector: UInt8)
   /// An exit that Bulkhead does not ask for, by its number in linux/kvm.h.

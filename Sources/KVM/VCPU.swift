@@ -120,7 +120,8 @@ public final class VCPU: Sendable {
           dataOffset: Int(page.load(UInt64.self, at: detail + 8))))
     case 4:
       return .debug(
-        exception: page.load(UInt32.self, at: detail), pc: page.load(UInt64.self, at: detail + 8))
+        exception: page.load(UInt32.self, at: detail), pc: page.load(UInt64.self, at: detail + 8),
+        status: page.load(UInt64.self, at: detail + 16))
     case 5: return .halt
     case 6: return memoryAccess
     case 7: return .interruptWindowOpen

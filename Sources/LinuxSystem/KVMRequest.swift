@@ -54,4 +54,5 @@ public enum KVMRequest {
   public static var setXCRs: UInt { UInt(BH_KVM_SET_XCRS) }
   public static var getTSCKHz: UInt { UInt(BH_KVM_GET_TSC_KHZ) }
   public static var nmi: UInt { UInt(BH_KVM_NMI) }
+  public static var setGuestDebug: UInt { UInt(BH_KVM_SET_GUEST_DEBUG) }
 }

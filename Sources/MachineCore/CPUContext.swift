@@ -52,6 +52,12 @@ struct CPUContext {
     misses = [UInt8](repeating: 0, count: links)
   }
 
+  /// Runs `body`, which waits for a device: a vCPU counts as held meanwhile, the operator's own
+  /// accesses do not.
+  func whileWaiting<T>(_ body: () -> T) -> T {
+    slot < machine.accelerator.count ? machine.whileWaiting(body) : body()
+  }
+
   mutating func nextSequence(_ link: Int) -> UInt32 {
     sequences[link] &+= 1
     if sequences[link] == 0 { sequences[link] = 1 }

@@ -20,15 +20,32 @@ final class Debugger: Sendable {
   /// Takes a new request; the vCPUs are parked.
   func set(_ request: DebugRequest) {
     state.withLock { $0 = State(request: request) }
-    let isActive = !request.points.isEmpty || request.steps != DebugRequest.noStep
+    let isActive =
+      !request.points.isEmpty || request.steps != DebugRequest.noStep
+      || request.runs != DebugRequest.all
     active.store(isActive, ordering: .sequentiallyConsistent)
   }
 
   func stop(_ cpu: Int) { state.withLock { _ = $0.stopped.insert(cpu) } }
 
+  /// Whether a vCPU waits for the debugger's next request, or for another one's step.
   func isStopped(_ cpu: Int) -> Bool {
-    isActive && state.withLock { $0.stopped.contains(cpu) }
+    isActive
+      && state.withLock { state in
+        state.stopped.contains(cpu)
+          || state.request.runs != DebugRequest.all && Int(state.request.runs) != cpu
+      }
   }
+
+  func isStepping(_ cpu: Int) -> Bool {
+    isActive && state.withLock { Int($0.request.steps) == cpu }
+  }
+
+  /// Lets vCPUs that have stopped go on.
+  func goOn() { state.withLock { $0.stopped = [] } }
+
+  /// The points in the order in which a processor's debug registers have them.
+  var points: [DebugRequest.Point] { state.withLock { $0.request.points } }
 
   /// What one vCPU looks for from now on.
   func watch(_ cpu: Int, _ memory: GuestMemory) -> Watch {
@@ -41,6 +58,8 @@ final class Debugger: Sendable {
     let isStep: Bool
     private let places: [UInt64]
     private let writes: [DebugRequest.Point]
+    /// What each access is compared with.
+    let accesses: [DebugRequest.Point]
     private var values: [UInt64]
 
     init(_ request: DebugRequest, isStep: Bool, _ memory: GuestMemory) {
@@ -48,6 +67,7 @@ final class Debugger: Sendable {
       places = request.points.filter { $0.kind == .execution }.map(\.address)
       let writes = request.points.filter { $0.kind == .write }
       self.writes = writes
+      accesses = request.points.filter { $0.kind == .read || $0.kind == .access }
       values = writes.map { Self.value($0, memory) }
     }
 

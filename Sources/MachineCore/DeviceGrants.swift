@@ -23,8 +23,14 @@ struct DeviceGrants: Sendable {
   var mostBounceBytes: UInt32 = 0
   var mostBackingBytes: UInt64 = 0
 
-  /// The grants of a role, with the debug exit port where the machine has one.
-  static func role(_ role: String, exitPort: UInt32) -> DeviceGrants? {
+  /// Whether it may tell of its drives, and whether of the guest's panic.
+  var mayTellOfDrives = false
+  var mayTellOfPanic = false
+
+  /// The grants of a role, with the debug exit and panic ports where the machine has them.
+  static func role(
+    _ role: String, exitPort: UInt32, hasPanicPort: Bool = false
+  ) -> DeviceGrants? {
     switch role {
     case "piix":
       var grants = DeviceGrants(
@@ -37,11 +43,15 @@ struct DeviceGrants: Sendable {
       if let port = UInt16(exactly: exitPort) {
         grants.ports.append(port...(port &+ 3 < port ? port : port + 3))
       }
+      if hasPanicPort {
+        grants.ports.append(0x505...0x505)
+        grants.mayTellOfPanic = true
+      }
       return grants
     case "ide":
       return DeviceGrants(
         ports: [0x1F0...0x1F7, 0x3F6...0x3F6, 0x170...0x177, 0x376...0x376], functions: [0x09],
-        interrupts: [14, 15], mayHold: true, mostBounceBytes: 16 << 20)
+        interrupts: [14, 15], mayHold: true, mostBounceBytes: 16 << 20, mayTellOfDrives: true)
     case "serial":
       return DeviceGrants(
         ports: [0x3F8...0x3FF, 0x2F8...0x2FF, 0x3E8...0x3EF, 0x2E8...0x2EF], interrupts: [3, 4],

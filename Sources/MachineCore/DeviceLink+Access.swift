@@ -90,7 +90,7 @@ extension DeviceLink {
     while isResetDue.load(ordering: .acquiring) {
       // The guest has begun anew and must not meet the state of before.
       guard !cpu.machine.isEnding, !cpu.machine.isAbandoning else { return nil }
-      cpu.machine.whileWaiting { HostClock.sleep(1_000_000) }
+      cpu.whileWaiting { HostClock.sleep(1_000_000) }
     }
     liveCount.add(1, ordering: .relaxed)
     let sequence = cpu.nextSequence(index)
@@ -117,7 +117,8 @@ extension DeviceLink {
       } while HostClock.monotonic() < end
       cpu.spun(index, hit: false)
     }
-    guard let answer = cpu.machine.whileWaiting({ sleep(access, sequence, cpu) }) else {
+    let context = cpu
+    guard let answer = context.whileWaiting({ sleep(access, sequence, context) }) else {
       return nil
     }
     return finish(access, answer, since: start, cpu.slot)

@@ -256,8 +256,16 @@ extension DeviceLink {
       guard grants.mayHold else { throw .broken(ProtocolError("\(role) may not send \(request)")) }
       machine.post(.hold("\(role): \(message.reason)"))
       try answer(header, Empty(), channel)
+    case .notice:
+      let message: NoticeMessage = try decode(packet)
+      let isOfDrives = message.kind == .hostError || message.kind == .trayMoved
+      guard isOfDrives ? grants.mayTellOfDrives : grants.mayTellOfPanic else {
+        throw .broken(ProtocolError("\(role) may not send \(request) of \(message.kind)"))
+      }
+      machine.post(.notice(message))
+      try answer(header, Empty(), channel)
     case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input, .medium,
-      .powerButton:
+      .powerButton, .pointer, .drives:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
     }
   }

@@ -46,7 +46,7 @@ final class GuestBus {
     isBehind = false
     while !collected.handOn(self, before: link) {
       guard !machine.isEnding, !machine.isAbandoning else { return }
-      machine.whileWaiting { collected.wait() }
+      cpu.whileWaiting { collected.wait() }
     }
     isBehind = !collected.isEmpty
   }

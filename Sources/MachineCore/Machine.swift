@@ -18,6 +18,7 @@ enum MachineEvent: Sendable {
   /// A device cannot go on until the operator has seen to the host.
   case hold(String)
   case debugStop(cpu: Int, reason: String)
+  case notice(NoticeMessage)
 }
 
 /// The machine: guest memory, vCPUs, buses, and the links to its devices.
@@ -50,6 +51,7 @@ public final class Machine: Sendable {
   let progress = Mutex<Progress>(Progress())
   let debugger = Debugger()
   let trace = AccessTrace()
+  let operatorPorts: OperatorPorts
 
   /// What the operator is told.
   struct Progress: Sendable {
@@ -96,12 +98,15 @@ public final class Machine: Sendable {
     }
     var links: [DeviceLink] = []
     for (index, device) in settings.devices.enumerated() {
-      guard let grants = DeviceGrants.role(device.role, exitPort: settings.exitPort) else {
+      let grants = DeviceGrants.role(
+        device.role, exitPort: settings.exitPort, hasPanicPort: settings.onPanic != .none)
+      guard let grants else {
         throw ProtocolError("there is no device of role \(device.role)")
       }
       links.append(
         try DeviceLink(
-          index: index, settings: device, grants: grants, slots: Int(count), clock: clock,
+          index: index, settings: device, grants: grants,
+          slots: min(Int(count) + 1, LaneLayout.mostSlots), clock: clock,
           statePage: statePages[index], trace: trace))
     }
     self.links = links
@@ -118,6 +123,7 @@ public final class Machine: Sendable {
     mode = try Gate()
     parked = try Gate()
     eventFile = try EventFile.make()
+    operatorPorts = try OperatorPorts()
   }
 
   /// Starts every thread of the machine; they wait until ``run()``.
@@ -126,6 +132,9 @@ public final class Machine: Sendable {
   public func startThreads() throws(SystemError) {
     for link in links {
       try Thread.start("\(link.role)") { [self] in link.serve(self) }
+    }
+    if Int(settings.cpus) < LaneLayout.mostSlots {
+      try Thread.start("operator") { [self] in operatorPorts.serve(self) }
     }
     try accelerator.startThreads(self)
   }
@@ -156,8 +165,16 @@ public final class Machine: Sendable {
     return body()
   }
 
+  /// The most notices that wait for the main thread; more are dropped.
+  private static let mostNotices = 64
+
   func post(_ event: MachineEvent) {
     events.withLock { events in
+      if case .notice = event {
+        guard events.count < Self.mostNotices else { return }
+        events.append(event)
+        return
+      }
       // A device may ask again and again: one of a kind is enough.
       let isThere = events.contains {
         switch ($0, event) {

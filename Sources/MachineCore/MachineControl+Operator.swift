@@ -24,7 +24,7 @@ extension MachineControl {
   }
 
   /// Does something while every vCPU is parked between two instructions.
-  private func whileParked<T>(_ body: () throws(Refusal) -> T) throws(Refusal) -> T {
+  func whileParked<T>(_ body: () throws(Refusal) -> T) throws(Refusal) -> T {
     let isRunning = machine.progress.withLock { $0.state == "running" }
     defer { if isRunning { machine.release() } }
     guard machine.park(timeout: 2_000_000_000, strictly: true) else {
@@ -60,12 +60,23 @@ extension MachineControl {
 
   func setRegisters(_ request: VCPUReply) throws(Refusal) {
     try whileParked { () throws(Refusal) -> Void in
-      var state = try self.state(request.index)
+      let before = try self.state(request.index)
+      var state = before
       state.registers = GeneralRegisters(request.general)
+      state.system.fs.base = request.segments[4].base
+      state.system.gs.base = request.segments[5].base
+      if state.xsave.count > 520, Array(state.xsave.prefix(512)) != request.fxsave {
+        // MXCSR has bits that no processor takes; the header's bits say that the image counts.
+        var image = request.fxsave
+        image.replaceSubrange(28..<32, with: state.xsave[28..<32])
+        for place in 26..<28 { image[place] = 0 }
+        state.xsave.replaceSubrange(0..<512, with: image)
+        state.xsave[512] |= 3
+      }
       switch machine.accelerator {
       case .kvm(let kvm, _):
         do throws(KVMError) {
-          try kvm.vcpus[Int(request.index)].setRegisters(state.registers)
+          try kvm.vcpus[Int(request.index)].change(from: before, to: state)
         } catch {
           throw Refusal("\(error)")
         }
@@ -171,13 +182,37 @@ extension MachineControl {
 
   /// Takes what a debugger wants; the machine is held, or is held for it.
   func debug(_ request: DebugRequest) throws(Refusal) {
-    guard case .soft = machine.accelerator else {
-      guard request == DebugRequest() else {
-        throw Refusal("breakpoints and steps take the accelerator soft")
-      }
-      return
+    try whileParked { () throws(Refusal) -> Void in
+      if case .kvm(let kvm, _) = machine.accelerator { try setPoints(request, kvm) }
+      machine.debugger.set(request)
     }
-    try whileParked { () throws(Refusal) -> Void in machine.debugger.set(request) }
+  }
+
+  /// Puts a debugger's points into the vCPUs' debug registers.
+  private func setPoints(_ request: DebugRequest, _ kvm: KVMAccelerator) throws(Refusal) {
+    guard request.points.count <= HardwarePoint.most else {
+      throw Refusal("with KVM there are \(HardwarePoint.most) breakpoints and watchpoints at most")
+    }
+    var points: [HardwarePoint] = []
+    for point in request.points {
+      let size = point.kind == .execution ? 1 : Int(point.byteCount)
+      guard size & (size - 1) == 0, point.address & UInt64(size - 1) == 0 else {
+        throw Refusal("with KVM a watchpoint has 1, 2, 4 or 8 bytes, aligned to their count")
+      }
+      switch point.kind {
+      case .execution: points.append(HardwarePoint(.execution, address: point.address))
+      case .write: points.append(HardwarePoint(.write, address: point.address, byteCount: size))
+      case .access: points.append(HardwarePoint(.access, address: point.address, byteCount: size))
+      case .read: throw Refusal("a processor cannot watch reads alone; watch all accesses")
+      }
+    }
+    do throws(KVMError) {
+      for (index, vcpu) in kvm.vcpus.enumerated() {
+        try vcpu.debug(points, steps: Int(request.steps) == index)
+      }
+    } catch {
+      throw Refusal("\(error)")
+    }
   }
 
   static let debugReason = "the debugger has stopped it"

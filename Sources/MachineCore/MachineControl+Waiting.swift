@@ -54,7 +54,9 @@ extension MachineControl {
 
   /// How long until the next answer is due; `nil` when none is.
   func patience() -> UInt64? {
-    let ends = forwards.map(\.reply.end) + restarts.values.compactMap(\.reply?.end)
+    let ends =
+      forwards.map(\.reply.end) + restarts.values.compactMap(\.reply?.end)
+      + [portReply?.end].compactMap { $0 }
     let now = HostClock.monotonic()
     return ends.min().map { $0 > now ? $0 - now : 0 }
   }
@@ -74,6 +76,7 @@ extension MachineControl {
       }
       return true
     }
+    settlePort(by: now)
     for (role, restart) in restarts {
       guard let reply = restart.reply, now >= reply.end else { continue }
       reply.refuse(
@@ -188,6 +191,7 @@ extension MachineControl {
     }
     isHeldByOperator = false
     held = []
+    machine.debugger.goOn()
     guard machine.progress.withLock({ $0.state == "paused" }) else { return }
     machine.resume()
     announce(EventMessage(.resume))

@@ -29,6 +29,8 @@ public final class MachineControl {
   var logLevel: LogLevel
   /// Events that subscribers have not taken.
   var lostEvents: UInt64 = 0
+  /// Who waits for an access to a port.
+  var portReply: PendingReply?
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -97,6 +99,7 @@ public final class MachineControl {
       case .hold(let reason):
         pauseForHost(reason)
       case .debugStop(let cpu, let reason): stopForDebugger(cpu, reason)
+      case .notice(let notice): tell(of: notice)
       }
     }
   }
@@ -151,7 +154,7 @@ public final class MachineControl {
     announce(EventMessage(.stop, detail: reason))
   }
 
-  private func end(_ code: UInt8, _ reason: String, byGuest: Bool = false) -> Never {
+  func end(_ code: UInt8, _ reason: String, byGuest: Bool = false) -> Never {
     machine.progress.withLock { $0.state = "ending" }
     announce(EventMessage(.shutdown, byGuest: byGuest, detail: reason))
     machine.quit()
@@ -247,6 +250,11 @@ public final class MachineControl {
     case .screendump:
       try forward(packet, to: "vga", as: .screendump, ScreendumpRequest.self, client)
     case .input: try forward(packet, to: "piix", as: .input, InputRequest.self, client)
+    case .pointer:
+      try forward(packet, to: "piix", as: .pointer, PointerRequest.self, client)
+    case .drives: try forward(packet, to: "ide", as: .drives, Empty.self, client)
+    case .interruptChips: reply(client, packet, try interruptChips())
+    case .port: try accessPort(packet, client)
     case .medium: try changeMedium(packet, client)
     case .powerButton:
       try forward(packet, to: "piix", as: .powerButton, Empty.self, client)

@@ -12,6 +12,10 @@ public struct Machine: Hashable, Sendable {
   public var cpus = 1
   public var memory = MemorySize(mebibytes: 256)
   public var cpuModel = CPUModel.host
+  /// What the guest is told that this machine is: 16 bytes in the order of the text.
+  public var uuid: [UInt8]?
+  /// What happens when the guest says that it has panicked; without it the guest cannot say so.
+  public var onPanic: PanicPolicy?
   /// Whether the software CPU translates the code that runs often.
   public var translatesCode = true
   public var firmware = Firmware.seaBIOS
@@ -41,6 +45,16 @@ public struct Machine: Hashable, Sendable {
   /// What runs the virtual CPUs.
   public enum Accelerator: String, CaseIterable, Hashable, Sendable {
     case auto, kvm, soft, none
+  }
+
+  /// What happens when the guest has panicked.
+  public enum PanicPolicy: String, CaseIterable, Hashable, Sendable {
+    /// The operator is told.
+    case run
+    /// The machine is held.
+    case pause
+    /// The machine ends, with exit code 2.
+    case stop
   }
 
   /// What the guest is told that its CPU is.
@@ -178,11 +192,19 @@ public struct Machine: Hashable, Sendable {
     public var metrics: Backend?
     /// The folder that the operator's commands may write files to.
     public var output: String?
+    /// The folder whose files the operator's commands may put into a CD-ROM drive.
+    public var media: String?
     /// The path of vmctl's socket; without one, a path in the runtime folder is made
     /// from the machine's name.
     public var control: String?
 
     public init() {}
+
+    /// Whether vmmonitor has anything to serve.
+    public var isServed: Bool { !served.isEmpty || usesStream }
+
+    /// Whether it uses the launcher's own terminal or pipes.
+    public var usesStream: Bool { qmp == .stdio || hmp == .stdio }
 
     /// The sockets that vmmonitor serves; none without it.
     public var served: [(key: String, path: String)] {

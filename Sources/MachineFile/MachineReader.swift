@@ -94,8 +94,23 @@ struct MachineReader {
         paths.claimReading(path, for: firmware.key, &reader)
       }
     }
+    machine.uuid = uuid(table)
+    machine.onPanic = reader.choice("on-panic", in: table, "an answer to a panic")?.value
     machine.vgaBIOS = paths.path("vga-bios", in: table, &reader)
     if let path = machine.vgaBIOS { paths.claimReading(path, for: "machine.vga-bios", &reader) }
+  }
+
+  /// Reads 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12.
+  private mutating func uuid(_ table: Table) -> [UInt8]? {
+    let form = "a UUID such as 6f2a1c3e-58b4-4d0f-9a77-0c1d2e3f4a5b"
+    guard let text = reader.string("uuid", in: table, accepted: form) else { return nil }
+    let groups = text.value.split(separator: "-", omittingEmptySubsequences: false)
+    let digits = groups.joined().compactMap { $0.isASCII ? $0.hexDigitValue : nil }
+    guard groups.map(\.utf8.count) == [8, 4, 4, 4, 12], digits.count == 32 else {
+      reader.report(text, "\(quoted(text.value)) is not a UUID", accepted: form)
+      return nil
+    }
+    return (0..<16).map { UInt8(digits[2 * $0] << 4 | digits[2 * $0 + 1]) }
   }
 
   private mutating func memory(_ table: Table) -> MemorySize? {
@@ -192,16 +207,19 @@ struct MachineReader {
   }
 
   private mutating func readMonitor(_ table: Table, _ machine: inout Machine) {
-    machine.monitor.qmp = paths.backend("qmp", in: table, kinds: [.unix], &reader)
+    machine.monitor.qmp = paths.backend("qmp", in: table, kinds: [.stdio, .unix], &reader)
     machine.monitor.hmp = paths.backend("hmp", in: table, kinds: [.stdio, .unix], &reader)
     machine.monitor.gdb = paths.backend("gdb", in: table, kinds: [.unix], &reader)
     machine.monitor.metrics = paths.backend("metrics", in: table, kinds: [.unix], &reader)
     machine.monitor.output = paths.path("output", in: table, &reader)
+    machine.monitor.media = paths.path("media", in: table, &reader)
     let control = paths.backend("control", in: table, kinds: [.unix], &reader)
     if case .unix(let path) = control { machine.monitor.control = path }
     paths.claim(machine.monitor.qmp, for: "monitor.qmp", &reader)
-    // On stdio the human monitor shares the terminal with a serial port.
-    if machine.monitor.hmp != .stdio {
+    // On stdio the human monitor shares the terminal with a serial port, and with nobody else.
+    if machine.monitor.hmp != .stdio || machine.monitor.qmp == .stdio
+      || !machine.serial.contains(.stdio)
+    {
       paths.claim(machine.monitor.hmp, for: "monitor.hmp", &reader)
     }
     paths.claim(machine.monitor.gdb, for: "monitor.gdb", &reader)

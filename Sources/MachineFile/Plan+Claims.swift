@@ -51,6 +51,9 @@ extension Plan {
     if machine.debug.console != nil {
       claims.append(Claim(.ports(first: 0x402, count: 1), "debug console"))
     }
+    if machine.onPanic != nil {
+      claims.append(Claim(.ports(first: 0x505, count: 1), "panic"))
+    }
     if let port = machine.debug.exitPort {
       // At the very end of the port space it is a single port.
       claims.append(Claim(.ports(first: port, count: port <= 0xFFFC ? 4 : 1), "debug exit"))

@@ -55,7 +55,7 @@ public struct Plan: Hashable, Sendable {
       Self.core(machine), Self.piix(machine), Self.ide(machine), Self.serial(machine),
       Self.vga(machine),
     ]
-    if !machine.monitor.served.isEmpty { processes.append(Self.monitor(machine)) }
+    if machine.monitor.isServed { processes.append(Self.monitor(machine)) }
   }
 
   private static func summary(of machine: Machine) -> [String] {
@@ -81,6 +81,15 @@ public struct Plan: Hashable, Sendable {
     process.descriptors = [Descriptor("core", "socket to vmcore")]
     process.descriptors += machine.monitor.served.map {
       Descriptor(String($0.key.dropFirst(8)), "listening socket \($0.path)")
+    }
+    if machine.monitor.usesStream {
+      process.descriptors.append(Descriptor("stdio", "input and output of vmlaunch"))
+      if machine.monitor.hmp == .stdio, machine.serial.contains(.stdio) {
+        process.descriptors.append(Descriptor("serial", "socket to vmdev-serial"))
+      }
+    }
+    if let folder = machine.monitor.media {
+      process.notes.append("discs that commands insert: from vmlaunch, in \(folder)")
     }
     if let folder = machine.monitor.output {
       process.notes.append("files that commands write: from vmlaunch, in \(folder)")

@@ -17,7 +17,10 @@ enum Schema {
       ]),
     Section(
       path: "machine",
-      keys: ["accelerator", "cpus", "memory", "cpu-model", "translator", "firmware", "vga-bios"]),
+      keys: [
+        "accelerator", "cpus", "memory", "cpu-model", "translator", "firmware", "vga-bios", "uuid",
+        "on-panic",
+      ]),
     Section(path: "boot", keys: ["order", "menu", "kernel", "initrd", "cmdline"]),
     Section(
       path: "drive[]",
@@ -28,7 +31,8 @@ enum Schema {
       ]),
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),
-    Section(path: "monitor", keys: ["qmp", "hmp", "gdb", "metrics", "output", "control"]),
+    Section(
+      path: "monitor", keys: ["qmp", "hmp", "gdb", "metrics", "output", "media", "control"]),
     Section(path: "debug", keys: ["console", "exit-port"]),
     Section(path: "isolation", keys: ["level"]),
     Section(path: "log", keys: ["level"]),

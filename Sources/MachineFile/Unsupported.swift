@@ -32,7 +32,6 @@ struct Unsupported: Sendable {
     Unsupported(key: "display.vnc", match: .any, accepted: "no display key"),
     Unsupported(key: "display.web", match: .any, accepted: "no display key"),
     Unsupported(key: "display.password-file", match: .any, accepted: "no display key"),
-    Unsupported(key: "monitor.hmp", match: .equal("stdio"), accepted: "unix:PATH"),
     Unsupported(
       key: "debug.console", match: .prefix("unix:"), accepted: "stdio, pty, file:PATH, null"),
     Unsupported(key: "device.*.socket", match: .any, accepted: "no socket key"),

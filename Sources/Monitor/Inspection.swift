@@ -16,7 +16,8 @@ public struct VCPURequest: Equatable, WireCodable {
 
 /// The reply to ``ControlRequest/vcpu``: a vCPU's registers.
 ///
-/// It is also the request ``ControlRequest/setVCPU``, which takes the general registers alone.
+/// It is also the request ``ControlRequest/setVCPU``, which takes the general registers, the bases
+/// of FS and GS, and the FXSAVE image.
 public struct VCPUReply: Equatable, WireCodable, Sendable {
   /// A segment register with its hidden part.
   public struct Segment: Equatable, WireCodable, Sendable {
@@ -255,6 +256,15 @@ public struct EventMessage: Equatable, WireCodable {
     case deviceFault = 6
     /// A vCPU has stopped for the debugger; `detail` is its number and the reason.
     case debug = 7
+    /// The host has failed a drive's request; `detail` is the slot, whether it was a write, what
+    /// becomes of it (`report`, `ignore`, `hold`), whether space is short, and the reason.
+    case hostError = 8
+    /// A drive's tray has moved; `detail` is the slot and whether the tray is open.
+    case trayMoved = 9
+    /// The guest has panicked; `detail` is what becomes of the machine: `run`, `pause` or `stop`.
+    case panicked = 10
+    /// The guest has panicked and starts its crash kernel.
+    case crashLoaded = 11
   }
 
   public var kind: Kind
@@ -287,14 +297,18 @@ public struct DebugRequest: Equatable, WireCodable, Sendable {
     public enum Kind: UInt8, Sendable {
       /// Before an instruction at a linear address.
       case execution = 0
-      /// After a write to memory, which changes it.
+      /// After a write to memory; with the software CPU after one that changes it.
       case write = 1
+      /// After a read of memory by a vCPU.
+      case read = 2
+      /// After a read or a write.
+      case access = 3
     }
 
     public var kind: Kind
     /// The linear address.
     public var address: UInt64
-    /// For `write` the physical address, and how many bytes.
+    /// For all but `execution` how many bytes; for `write` the physical address, too.
     public var physical: UInt64
     public var byteCount: UInt8
 
@@ -324,21 +338,30 @@ public struct DebugRequest: Equatable, WireCodable, Sendable {
   public var points: [Point]
   /// The vCPU that executes one instruction and stops; none beyond the last.
   public var steps: UInt16
+  /// The vCPU that alone runs; all beyond the last.
+  public var runs: UInt16
 
+  /// No vCPU for ``steps``, and every one for ``runs``.
   public static let noStep: UInt16 = .max
+  public static let all: UInt16 = .max
 
-  public init(points: [Point] = [], steps: UInt16 = Self.noStep) {
+  public init(
+    points: [Point] = [], steps: UInt16 = Self.noStep, runs: UInt16 = Self.all
+  ) {
     self.points = points
     self.steps = steps
+    self.runs = runs
   }
 
   public func encode(to writer: inout WireWriter) {
     writer.put(points)
     writer.put(steps)
+    writer.put(runs)
   }
 
   public init(from reader: inout WireReader) throws(ProtocolError) {
     points = try reader.getArray("points", most: 64)
     steps = try reader.get("step")
+    runs = try reader.get("the one that runs")
   }
 }

@@ -57,6 +57,14 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case ports = 243
   /// Which lines of the log are written (``LogLevelRequest``, `LogLevelMessage`).
   case logLevel = 244
+  /// Move the mouse or change its buttons (`PointerRequest`).
+  case pointer = 260
+  /// What the drives hold and have done (`DrivesReply`).
+  case drives = 261
+  /// The registers of the interrupt controllers (``InterruptChipsReply``).
+  case interruptChips = 262
+  /// Read or write a port (``PortRequest``, ``PortReply``).
+  case port = 263
 }
 
 /// Names one device of the machine.

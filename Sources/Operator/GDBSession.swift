@@ -22,6 +22,9 @@ public struct GDBSession {
   /// Whether the debugger is done with the machine.
   public private(set) var hasDetached = false
 
+  /// Whether addresses are physical ones, and no vCPU's page tables count.
+  private var isPhysical = false
+
   private enum State { case idle, data, firstDigit, secondDigit }
 
   /// The longest packet that is taken.
@@ -131,8 +134,9 @@ public struct GDBSession {
       isRunning = false
       let words = event.detail.split(separator: " ")
       current = words.first.flatMap { Int($0) } ?? 0
+      let kinds: [Substring] = ["watch", "rwatch", "awatch"]
       let reason =
-        words.count == 3 && words[1] == "watch" ? "watch:\(words[2]);" : ""
+        words.count == 3 && kinds.contains(words[1]) ? "\(words[1]):\(words[2]);" : ""
       return Self.frame("T05thread:\(thread(current));\(reason)")
     case .stop where isRunning && event.detail != "debug":
       isRunning = false
@@ -145,11 +149,12 @@ public struct GDBSession {
     }
   }
 
-  private mutating func resume(stepping cpu: Int?) -> String? {
+  private mutating func resume(stepping cpu: Int?, alone: Int? = nil) -> String? {
     do throws(CommandError) {
       let steps = cpu.map { UInt16($0) } ?? DebugRequest.noStep
+      let runs = alone.map { UInt16($0) } ?? DebugRequest.all
       _ = try machine.ask(
-        .debug, DebugRequest(points: points, steps: steps), as: Empty.self)
+        .debug, DebugRequest(points: points, steps: steps, runs: runs), as: Empty.self)
       isRunning = true
       try machine.order(.resume)
       return nil
@@ -209,12 +214,19 @@ public struct GDBSession {
   private mutating func verbose(_ text: String) -> String? {
     if text == "vCont?" { return "vCont;c;C;s;S" }
     guard text.hasPrefix("vCont;") else { return "" }
-    // The first that steps decides; all run on with it.
-    for action in text.dropFirst(6).split(separator: ";") where "sS".contains(action.first ?? "x") {
-      let number = action.split(separator: ":").dropFirst().first.flatMap { Int($0, radix: 16) }
-      return resume(stepping: max(1, min(number ?? stepping + 1, count())) - 1)
+    // The first that steps decides. Where no other thread is told to go on, it runs alone.
+    var steps: Int?
+    var named: [Int] = []
+    var isForAll = false
+    for action in text.dropFirst(6).split(separator: ";") {
+      let parts = action.split(separator: ":")
+      let number = parts.count > 1 ? Int(parts[1], radix: 16) ?? -1 : -1
+      if number > 0 { named.append(min(number, count()) - 1) } else { isForAll = true }
+      guard steps == nil, parts.first?.first == "s" || parts.first?.first == "S" else { continue }
+      steps = number > 0 ? min(number, count()) - 1 : stepping
     }
-    return resume(stepping: nil)
+    let alone = !isForAll && named.count == 1 && count() > 1 ? named[0] : nil
+    return resume(stepping: steps, alone: alone)
   }
 
   private mutating func query(_ text: String) -> String? {
@@ -232,6 +244,11 @@ public struct GDBSession {
     if text.hasPrefix("qSupported") {
       let size = String(Self.longest, radix: 16)
       return "PacketSize=\(size);qXfer:features:read+;QStartNoAckMode+;vContSupported+"
+    }
+    if text == "qqemu.PhyMemMode" { return isPhysical ? "1" : "0" }
+    if text.hasPrefix("Qqemu.PhyMemMode:") {
+      isPhysical = text.last == "1"
+      return "OK"
     }
     if text.hasPrefix("qXfer:features:read:target.xml:") {
       return slice(GDBTarget.description, text.split(separator: ":").last ?? "")
@@ -275,11 +292,13 @@ public struct GDBSession {
     guard let (address, count) = numbers(rest), let cpu = try? machine.vcpu(current) else {
       return "E01"
     }
+    func read(_ count: Int) -> [UInt8]? {
+      isPhysical ? machine.physical(address, count) : machine.linear(address, count, cpu)
+    }
     let most = min(count, Self.longest / 2 - 8)
-    if let bytes = machine.linear(address, most, cpu) { return Self.text(bytes) }
+    if let bytes = read(most) { return Self.text(bytes) }
     // As much as there is, up to the end of a page.
-    let first = min(most, 4096 - Int(address & 0xFFF))
-    guard let bytes = machine.linear(address, first, cpu) else { return "E14" }
+    guard let bytes = read(min(most, 4096 - Int(address & 0xFFF))) else { return "E14" }
     return Self.text(bytes)
   }
 
@@ -293,7 +312,7 @@ public struct GDBSession {
     while done < count {
       let at = address &+ UInt64(done)
       let piece = min(count - done, 4096 - Int(at & 0xFFF))
-      guard let place = machine.translate(at, cpu) else { return "E14" }
+      guard let place = isPhysical ? at : machine.translate(at, cpu) else { return "E14" }
       let request = MemoryBytes(address: place, bytes: Array(bytes[done..<done + piece]))
       guard (try? machine.ask(.writeMemory, request, as: Empty.self)) != nil else { return "E14" }
       done += piece
@@ -307,21 +326,29 @@ public struct GDBSession {
     guard parts.count >= 3, let address = UInt64(parts[1], radix: 16),
       let kind = UInt8(parts[2].prefix { $0 != ";" }, radix: 16)
     else { return "E01" }
+    let isKVM = (try? machine.status().accelerator.hasPrefix("kvm")) ?? false
+    let known: DebugRequest.Point.Kind
     switch parts[0] {
-    case "0", "1":
-      points.removeAll { $0.kind == .execution && $0.address == address }
-      if isSet { points.append(DebugRequest.Point(.execution, address: address)) }
-    case "2":
-      points.removeAll { $0.kind == .write && $0.address == address }
-      guard isSet else { return "OK" }
+    case "0", "1": known = .execution
+    case "2": known = .write
+    // A processor's debug registers cannot tell reads alone.
+    case "3" where !isKVM: known = .read
+    case "4": known = .access
+    default: return ""
+    }
+    points.removeAll { $0.kind == known && $0.address == address }
+    guard isSet else { return "OK" }
+    if known == .execution {
+      points.append(DebugRequest.Point(.execution, address: address))
+    } else {
       guard (1...8).contains(kind), let cpu = try? machine.vcpu(current),
         let place = machine.translate(address, cpu)
       else { return "E14" }
+      if isKVM, kind & (kind - 1) != 0 || address & UInt64(kind - 1) != 0 { return "E16" }
       points.append(
-        DebugRequest.Point(.write, address: address, physical: place, byteCount: kind))
-    default: return ""
+        DebugRequest.Point(known, address: address, physical: place, byteCount: kind))
     }
-    guard points.count <= 64 else {
+    guard points.count <= (isKVM ? 4 : 64) else {
       points.removeLast()
       return "E01"
     }

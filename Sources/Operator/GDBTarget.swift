@@ -121,30 +121,57 @@ extension GDBSession {
     return Self.text(bytes)
   }
 
-  /// Sets the general registers, RIP and the flags; the others stay as they are.
+  /// Sets what can be set: the general registers, RIP and the flags, x87, SSE, FS's and GS's bases.
+  ///
+  /// Selectors and control registers, which others depend on, stay as they are.
   func setRegisters(_ rest: Substring) -> String {
-    guard var cpu = try? machine.vcpu(current), let bytes = Self.bytes(rest), bytes.count >= 140
-    else { return "E01" }
-    for number in 0..<17 { set(number, Array(bytes[8 * number..<8 * number + 8]), &cpu) }
-    set(17, Array(bytes[136..<140]), &cpu)
+    guard var cpu = try? machine.vcpu(current), let bytes = Self.bytes(rest) else { return "E01" }
+    var at = 0
+    for number in 0..<GDBTarget.count {
+      let size = GDBTarget.bytes(number, cpu)?.count ?? 0
+      guard at + size <= bytes.count else { break }
+      GDBTarget.set(number, Array(bytes[at..<at + size]), &cpu)
+      at += size
+    }
+    guard at >= 140 else { return "E01" }
     return apply(cpu)
   }
 
   func setRegister(_ rest: Substring) -> String {
     let parts = rest.split(separator: "=")
-    guard parts.count == 2, let number = Int(parts[0], radix: 16), number >= 0, number < 18,
-      let bytes = Self.bytes(parts[1]), bytes.count <= 8, var cpu = try? machine.vcpu(current)
+    guard parts.count == 2, let number = Int(parts[0], radix: 16),
+      let bytes = Self.bytes(parts[1]), var cpu = try? machine.vcpu(current),
+      bytes.count == GDBTarget.bytes(number, cpu)?.count, GDBTarget.set(number, bytes, &cpu)
     else { return "E01" }
-    set(number, bytes, &cpu)
     return apply(cpu)
-  }
-
-  private func set(_ number: Int, _ bytes: [UInt8], _ cpu: inout VCPUReply) {
-    let value = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-    cpu.general[number] = number == 16 ? value &- cpu.segments[0].base : value
   }
 
   private func apply(_ cpu: VCPUReply) -> String {
     (try? machine.ask(.setVCPU, cpu, as: Empty.self)) != nil ? "OK" : "E01"
+  }
+}
+
+extension GDBTarget {
+  /// Sets a register, if it can be set; returns whether it can.
+  @discardableResult
+  static func set(_ number: Int, _ bytes: [UInt8], _ cpu: inout VCPUReply) -> Bool {
+    let value = bytes.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    func image(_ at: Int, _ count: Int) {
+      cpu.fxsave.replaceSubrange(at..<at + count, with: bytes.prefix(count))
+    }
+    switch number {
+    case 0..<16, 17: cpu.general[number] = value
+    case 16: cpu.general[16] = value &- cpu.segments[0].base
+    case 24..<32: image(32 + 16 * (number - 24), 10)
+    case 32: image(0, 2)
+    case 33: image(2, 2)
+    // One bit for each register that is not empty.
+    case 34: cpu.fxsave[4] = (0..<8).reduce(0) { value >> (2 * $1) & 3 == 3 ? $0 : $0 | 1 << $1 }
+    case 40..<56: image(160 + 16 * (number - 40), 16)
+    case 56: image(24, 2)
+    case 57, 58: cpu.segments[number - 57 + 4].base = value
+    default: return false
+    }
+    return true
   }
 }

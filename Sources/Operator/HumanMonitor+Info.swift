@@ -10,18 +10,25 @@ extension HumanMonitor {
     switch words.first {
     case nil: return try run("help info")
     case "status":
-      let status = try machine.status()
-      return "VM status: \(status.state == "starting" ? "paused (prelaunch)" : status.state)\n"
+      let state = try QMPCommands.runState(machine)
+      if state == "running" || state == "paused" { return "VM status: \(state)\n" }
+      return "VM status: paused (\(state))\n"
     case "version": return "7.2.0 (bulkhead 0.1.0)\n"
     case "name": return "\(machine.settings.common.machine)\n"
-    case "uuid": return "00000000-0000-0000-0000-000000000000\n"
+    case "uuid": return "\(machine.settings.uuid)\n"
     case "kvm":
       let isKVM = try machine.status().accelerator.hasPrefix("kvm")
       return "kvm support: \(isKVM ? "enabled" : "disabled")\n"
     case "vnc": return "None\n"
     case "cpus": return try cpus(current: cpu)
     case "registers": return try registers(words, cpu)
-    case "block": return blocks()
+    case "block":
+      return Drives(machine: machine).entries().map { Drives.text($0) }.joined(separator: "\n")
+    case "blockstats":
+      return Drives(machine: machine).entries().map { Drives.statisticsText($0) }.joined()
+    case "irq": return try interruptCounts()
+    case "pic": return try interruptControllers()
+    case "mice": return "* Mouse #2: PS/2 Mouse\n"
     case "chardev":
       return machine.settings.ports.enumerated().map {
         "serial\($0): filename=\($1.backend)\n"
@@ -56,16 +63,6 @@ extension HumanMonitor {
       text += "\nCPU#\(index)\n" + RegisterText.text(try machine.vcpu(index))
     }
     return text
-  }
-
-  private func blocks() -> String {
-    machine.settings.drives.map { drive in
-      let isReadOnly = drive.isReadOnly || drive.isCDROM
-      return "\(QMPCommands.name(drive)): \(drive.image) (\(drive.format)"
-        + "\(isReadOnly ? ", read-only" : ""))\n    Attached to:      /machine/ide/\(drive.slot)\n"
-        + (drive.isCDROM ? "    Removable device: not locked, tray closed\n" : "")
-        + "    Cache mode:       writeback\n"
-    }.joined(separator: "\n")
   }
 
   private func pci() throws(CommandError) -> String {

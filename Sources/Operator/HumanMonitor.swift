@@ -12,11 +12,22 @@ public struct HumanMonitor {
   /// The commands, with what follows them and what they do.
   private static let commands: [(name: String, parameters: String, meaning: String)] = [
     ("c|cont", "", "let the machine go on"),
+    (
+      "change", "device [-f] filename [format [read-only-mode]]",
+      "change a removable medium, use -f to force the operation"
+    ),
+    (
+      "dump-guest-memory", "[-p] filename [begin length]",
+      "dump guest memory into an ELF file; -p: as the page tables map it"
+    ),
+    ("eject", "[-f] device", "eject a removable medium (use -f to force it)"),
     ("help|?", "[cmd]", "show the help"),
-    ("i", "/fmt addr", "I/O port read (not supported yet)"),
+    ("i", "/fmt addr", "I/O port read"),
     ("info", "[subcommand]", "show various information about the system state"),
+    ("mouse_button", "state", "change the mouse's buttons (1=L, 2=M, 4=R)"),
+    ("mouse_move", "dx dy [dz]", "send mouse move events"),
     ("nmi", "", "inject an NMI"),
-    ("o", "/fmt addr value", "I/O port write (not supported yet)"),
+    ("o", "/fmt addr value", "I/O port write"),
     ("print|p", "/fmt expr", "print expression value (use $reg for CPU register access)"),
     ("q|quit", "", "end the machine"),
     ("s|stop", "", "hold the machine"),
@@ -32,11 +43,15 @@ public struct HumanMonitor {
   ]
 
   private static let subjects: [(name: String, meaning: String)] = [
-    ("block", "show the drives"), ("chardev", "show the character devices"),
-    ("cpus", "show the vCPUs"), ("kvm", "show whether KVM runs the machine"),
+    ("block", "show the drives"), ("blockstats", "show what the drives have done"),
+    ("chardev", "show the character devices"),
+    ("cpus", "show the vCPUs"), ("irq", "show how often each interrupt line was raised"),
+    ("kvm", "show whether KVM runs the machine"),
     ("mem", "show the active virtual memory mappings"),
-    ("mtree", "show the memory map and the ports"), ("name", "show the machine's name"),
-    ("pci", "show the PCI functions"), ("qtree", "show the devices"),
+    ("mice", "show the mouse"), ("mtree", "show the memory map and the ports"),
+    ("name", "show the machine's name"),
+    ("pci", "show the PCI functions"), ("pic", "show the interrupt controllers"),
+    ("qtree", "show the devices"),
     ("registers", "show the registers of a vCPU; -a: of all"), ("roms", "show the ROMs"),
     ("status", "show whether the machine runs"), ("tlb", "show the virtual-to-physical mappings"),
     ("uuid", "show the machine's UUID"), ("version", "show the version"),
@@ -74,7 +89,13 @@ public struct HumanMonitor {
     case "sendkey": try sendKey(rest)
     case "screendump": try screendump(rest)
     case "memsave", "pmemsave": try save(rest, cpu, isPhysical: name == "pmemsave")
-    case "i", "o": throw CommandError("ports cannot be accessed from here yet")
+    case "i": return try readPort(rest, cpu)
+    case "o": try writePort(rest, cpu)
+    case "eject": try eject(rest)
+    case "change": try change(rest)
+    case "mouse_move": try moveMouse(rest)
+    case "mouse_button": try setMouseButtons(rest)
+    case "dump-guest-memory": try dumpMemory(rest, cpu)
     default: return "unknown command: '\(name)'\n"
     }
     return ""
@@ -92,9 +113,27 @@ public struct HumanMonitor {
     }.joined()
   }
 
+  /// The rest of the command or subject that a line begins with, as far as it is certain.
+  func completion(of line: String) -> String? {
+    let words = line.split(separator: " ", omittingEmptySubsequences: false)
+    let names: [String]
+    switch words.count {
+    case 1:
+      names = Self.commands.flatMap { $0.name.split(separator: "|").map(String.init) }
+        .filter { $0.count > 1 }
+    case 2 where words[0] == "info": names = Self.subjects.map(\.name)
+    default: return nil
+    }
+    let start = words.last.map(String.init) ?? ""
+    let found = names.filter { $0.hasPrefix(start) }
+    guard var common = found.first else { return nil }
+    for name in found { common = String(zip(common, name).prefix { $0 == $1 }.map(\.0)) }
+    return String(common.dropFirst(start.count)) + (found.count == 1 ? " " : "")
+  }
+
   // MARK: - Values and memory
 
-  private func value(
+  func value(
     _ text: Substring, _ cpu: Int
   ) throws(CommandError) -> (value: UInt64, rest: Substring) {
     var registers: VCPUReply?
@@ -105,7 +144,7 @@ public struct HumanMonitor {
     }
   }
 
-  private func onlyValue(_ text: Substring, _ cpu: Int) throws(CommandError) -> UInt64 {
+  func onlyValue(_ text: Substring, _ cpu: Int) throws(CommandError) -> UInt64 {
     let (value, rest) = try value(text, cpu)
     guard rest.allSatisfy(\.isWhitespace) else {
       throw CommandError("extraneous characters at the end of line")
@@ -184,7 +223,14 @@ public struct HumanMonitor {
 
   private func sendKey(_ rest: Substring) throws(CommandError) {
     let word = rest.split(separator: " ").first.map(String.init) ?? ""
-    let named = word.replacing("<", with: "less")
+    let named = word.replacing("<", with: "less").split(
+      separator: "-", omittingEmptySubsequences: false
+    ).map { part in
+      // A key may be named by its number, too.
+      part.hasPrefix("0x")
+        ? Int(part.dropFirst(2), radix: 16).flatMap { KeyStrokes.name(number: $0) } ?? ""
+        : String(part)
+    }.joined(separator: "-")
     guard let keys = KeyStrokes.chord(named), keys.count <= 32 else {
       throw CommandError("invalid parameter: \(word)")
     }

@@ -13,10 +13,10 @@ public struct HumanSession {
 
   private static let prompt = "(bulkhead) "
 
+  static let banner = "Bulkhead 0.1.0 monitor - type 'help' for more information\r\n"
+
   /// What a client is sent first.
-  public var greeting: String {
-    "Bulkhead 0.1.0 monitor - type 'help' for more information\r\n" + Self.prompt
-  }
+  public var greeting: String { Self.banner + Self.prompt }
 
   /// Takes what the client has sent; returns what it is to be sent.
   public mutating func take(_ bytes: [UInt8]) -> String {

@@ -42,6 +42,16 @@ public protocol MachineAccess: AnyObject {
 
   /// A new file for what the operator wants written.
   func makeFile(_ path: String) throws(CommandError) -> Descriptor
+
+  /// The image of a disc that the operator names, and its length.
+  func openMedium(_ path: String) throws(CommandError) -> (image: Descriptor, byteCount: UInt64)
+
+  /// The discs that were changed since the start, by the drives' slots; empty for one that is gone,
+  /// or that somebody else has put in.
+  var media: [UInt8: String] { get set }
+
+  /// Whether the machine stands because the host has failed a drive.
+  var isHeldForHost: Bool { get }
 }
 
 extension MachineAccess {

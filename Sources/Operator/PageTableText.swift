@@ -72,6 +72,11 @@ struct PageTableText {
     return text
   }
 
+  /// Calls `body` with each page's linear and physical address and size, until it returns false.
+  func eachPage(_ body: (UInt64, UInt64, UInt64) -> Bool) throws(CommandError) {
+    try visit { body($0.linear, $0.physical, $0.size) }
+  }
+
   /// Calls `body` for each page in order of address, until it returns false.
   private func visit(_ body: (Page) -> Bool) throws(CommandError) {
     var tables = 0

@@ -31,8 +31,18 @@ public struct QMPCommands {
     case "system_powerdown": try machine.order(.powerButton)
     case "quit": try machine.order(.stop)
     case "inject-nmi": try machine.order(.nmi)
-    case "send-key": try sendKeys(arguments)
-    case "input-send-event": try sendEvents(arguments)
+    case "send-key": try InputEvents(machine: machine).sendKeys(arguments)
+    case "input-send-event": try InputEvents(machine: machine).send(arguments)
+    case "eject":
+      try Drives(machine: machine).eject(
+        device: arguments["device"]?.string, id: arguments["id"]?.string,
+        force: arguments["force"]?.bool ?? false)
+    case "blockdev-change-medium":
+      try Drives(machine: machine).change(
+        device: arguments["device"]?.string, id: arguments["id"]?.string,
+        file: arguments["filename"]?.string ?? "", format: arguments["format"]?.string,
+        mode: arguments["read-only-mode"]?.string, force: arguments["force"]?.bool ?? false)
+    case "dump-guest-memory": try MemoryDump(machine: machine).run(arguments)
     case "screendump": try Screen.dump(machine, arguments)
     case "memsave", "pmemsave": try saveMemory(arguments, isPhysical: name == "pmemsave")
     case "__org.bulkhead_device-restart":
@@ -68,13 +78,15 @@ public struct QMPCommands {
       ]
     case "query-memory-size-summary":
       return ["base-memory": JSONValue(bits: try machine.status().memoryByteCount)]
-    case "query-block": return .array(machine.settings.drives.map { block($0) })
-    case "query-blockstats": return .array([])
+    case "query-block": return .array(Drives(machine: machine).entries().map { Drives.qmp($0) })
+    case "query-blockstats":
+      return .array(Drives(machine: machine).entries().map { Drives.statistics($0) })
+    case "query-dump-guest-memory-capability": return ["formats": ["elf"]]
     case "query-chardev": return .array(chardevs())
     case "query-vnc": return ["enabled": false]
     case "query-pci": return try pci()
     case "query-name": return ["name": .string(machine.settings.common.machine)]
-    case "query-uuid": return ["UUID": "00000000-0000-0000-0000-000000000000"]
+    case "query-uuid": return ["UUID": .string(machine.settings.uuid)]
     case "qom-list": return try list(arguments["path"]?.string ?? "")
     case "qom-get":
       return try get(arguments["path"]?.string ?? "", arguments["property"]?.string ?? "")
@@ -91,17 +103,23 @@ public struct QMPCommands {
     }
   }
 
-  private func status() throws(CommandError) -> JSONValue {
+  /// The run state, by QEMU's names.
+  static func runState(_ machine: any MachineAccess) throws(CommandError) -> String {
     let status = try machine.status()
-    let state =
-      switch status.state {
-      case "running": "running"
-      case "starting": "prelaunch"
-      case "ending": "shutdown"
-      default:
-        status.reason == "the operator asked for it"
-          ? "paused" : status.reason.hasPrefix("the debugger") ? "debug" : "internal-error"
-      }
+    switch status.state {
+    case "running": return "running"
+    case "starting": return "prelaunch"
+    case "ending": return "shutdown"
+    default: break
+    }
+    if status.reason == "the operator asked for it" { return "paused" }
+    if status.reason.hasPrefix("the debugger") { return "debug" }
+    if status.reason == "the guest has panicked" { return "guest-panicked" }
+    return machine.isHeldForHost ? "io-error" : "internal-error"
+  }
+
+  private func status() throws(CommandError) -> JSONValue {
+    let state = try Self.runState(machine)
     return [
       "running": .bool(state == "running"), "singlestep": false, "status": .string(state),
     ]
@@ -125,24 +143,6 @@ public struct QMPCommands {
 
   static func name(_ drive: MonitorSettings.Drive) -> String {
     "ide\(drive.slot / 2)-\(drive.isCDROM ? "cd" : "hd")\(drive.slot % 2)"
-  }
-
-  private func block(_ drive: MonitorSettings.Drive) -> JSONValue {
-    let inserted: JSONValue = [
-      "file": .string(drive.image), "ro": .bool(drive.isReadOnly || drive.isCDROM),
-      "drv": .string(drive.format), "backing_file_depth": 0, "encrypted": false,
-      "detect_zeroes": "off", "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0,
-      "iops_wr": 0, "write_threshold": 0,
-      "cache": ["writeback": true, "direct": false, "no-flush": false],
-    ]
-    var value: [String: JSONValue] = [
-      "device": .string(Self.name(drive)), "type": "unknown", "removable": .bool(drive.isCDROM),
-      "locked": false, "qdev": .string("/machine/ide/\(drive.slot)"),
-      "io-status": "ok",
-    ]
-    if !drive.image.isEmpty { value["inserted"] = inserted }
-    if drive.isCDROM { value["tray_open"] = false }
-    return .object(value)
   }
 
   private func chardevs() -> [JSONValue] {
@@ -188,42 +188,6 @@ public struct QMPCommands {
       return .object(value)
     }
     return [["bus": 0, "devices": .array(devices)]]
-  }
-
-  // MARK: - Input
-
-  private func key(_ value: JSONValue?) throws(CommandError) -> String {
-    guard let value, let data = value["data"] else { throw CommandError("a key without data") }
-    if let name = data.string { return name }
-    throw CommandError("keys by number are not supported; accepted: qcode")
-  }
-
-  private func sendKeys(_ arguments: [String: JSONValue]) throws(CommandError) {
-    var names: [String] = []
-    for value in arguments["keys"]?.array ?? [] { names.append(try key(value)) }
-    guard !names.isEmpty, names.count <= 16 else { throw CommandError("1 to 16 keys are accepted") }
-    try press(names)
-  }
-
-  func press(_ names: [String]) throws(CommandError) {
-    let keys =
-      names.map { InputRequest.Key(name: $0, isDown: true) }
-      + names.reversed().map { InputRequest.Key(name: $0, isDown: false) }
-    _ = try machine.ask(.input, InputRequest(keys: keys), as: Empty.self)
-  }
-
-  private func sendEvents(_ arguments: [String: JSONValue]) throws(CommandError) {
-    var keys: [InputRequest.Key] = []
-    for event in arguments["events"]?.array ?? [] {
-      guard event["type"]?.string == "key", let data = event["data"] else {
-        throw CommandError("only events of type key are supported")
-      }
-      keys.append(
-        InputRequest.Key(name: try key(data["key"]), isDown: data["down"]?.bool ?? false))
-    }
-    guard keys.count <= 32 else { throw CommandError("at most 32 events are accepted") }
-    guard !keys.isEmpty else { return }
-    _ = try machine.ask(.input, InputRequest(keys: keys), as: Empty.self)
   }
 
   // MARK: - Memory

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import DeviceProtocol
+internal import LinuxSystem
 public import Monitor
 
 /// One QMP client's side of the conversation: greeting, capabilities, commands, events.
@@ -8,7 +10,8 @@ public import Monitor
 public struct QMPSession {
   private let commands: QMPCommands
   private var splitter = MessageSplitter()
-  private var hasNegotiated = false
+  /// Whether the client has finished the greeting.
+  public private(set) var hasNegotiated = false
 
   public init(_ commands: QMPCommands) { self.commands = commands }
 
@@ -37,7 +40,9 @@ public struct QMPSession {
 
   /// What the client is sent of something that has happened.
   public func event(_ event: EventMessage, nanoseconds: UInt64) -> String {
-    guard hasNegotiated, let text = Self.event(event) else { return "" }
+    guard hasNegotiated, let text = Self.event(event, commands.machine.settings.drives) else {
+      return ""
+    }
     var members: [String: JSONValue] = [
       "event": .string(text.name),
       "timestamp": [
@@ -49,7 +54,17 @@ public struct QMPSession {
     return JSONValue.object(members).text + "\r\n"
   }
 
-  private static func event(_ event: EventMessage) -> (name: String, data: JSONValue?)? {
+  private static func event(
+    _ event: EventMessage, _ drives: [MonitorSettings.Drive]
+  ) -> (name: String, data: JSONValue?)? {
+    let words = event.detail.split(separator: " ", maxSplits: 4).map(String.init)
+    func drive(_ word: String?) -> (name: String, path: String) {
+      let slot = word.flatMap { UInt8($0) } ?? 0
+      return (
+        drives.first { $0.slot == slot }.map { QMPCommands.name($0) } ?? "",
+        "/machine/ide/\(slot)"
+      )
+    }
     let guest = JSONValue.bool(event.byGuest)
     switch event.kind {
     case .resume: return ("RESUME", nil)
@@ -59,12 +74,40 @@ public struct QMPSession {
       let reason: JSONValue = event.byGuest ? "guest-reset" : "host-qmp-system-reset"
       return ("RESET", ["guest": guest, "reason": reason])
     case .shutdown:
-      let reason: JSONValue = event.byGuest ? "guest-shutdown" : "host-qmp-quit"
+      let reason: JSONValue =
+        !event.byGuest
+        ? "host-qmp-quit"
+        : event.detail == "the guest has panicked" ? "guest-panic" : "guest-shutdown"
       return ("SHUTDOWN", ["guest": guest, "reason": reason])
     case .deviceRestarted:
       return ("__org.bulkhead_DEVICE_RESTARTED", ["role": .string(event.detail)])
     case .deviceFault:
       return ("__org.bulkhead_DEVICE_FAULT", ["reason": .string(event.detail)])
+    case .hostError:
+      guard words.count >= 4 else { return nil }
+      var data: [String: JSONValue] = [
+        "device": .string(drive(words[0]).name), "operation": words[1] == "1" ? "write" : "read",
+        "action": .string(words[2] == "hold" ? "stop" : words[2]),
+        "reason": .string(words.count > 4 ? VisibleText.escape(words[4]) : ""),
+      ]
+      // QEMU says so only where it stops for it.
+      if words[2] == "hold" { data["nospace"] = .bool(words[3] == "1") }
+      return ("BLOCK_IO_ERROR", .object(data))
+    case .trayMoved:
+      guard words.count == 2 else { return nil }
+      let place = drive(words[0])
+      return (
+        "DEVICE_TRAY_MOVED",
+        [
+          "device": .string(place.name), "id": .string(place.path),
+          "tray-open": .bool(words[1] == "1"),
+        ]
+      )
+    case .panicked:
+      return (
+        "GUEST_PANICKED", ["action": .string(event.detail == "stop" ? "poweroff" : event.detail)]
+      )
+    case .crashLoaded: return ("GUEST_CRASHLOADED", ["action": "run"])
     case .debug: return nil
     }
   }

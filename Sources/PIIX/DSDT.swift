@@ -146,7 +146,19 @@ enum DSDT {
           .name(
             "_CRS", .resources([.ports(0x510, UInt8(FwCfg.portCount))])),
         ]))
+    if configuration.hasPanicPort { terms.append(panicPort) }
     return .device("ISA", terms)
+  }
+
+  /// The device whose port a guest's driver finds by the id that QEMU gave it.
+  private static var panicPort: AML {
+    .device(
+      "PEVT",
+      [
+        .name("_HID", .string("QEMU0001")),
+        .name("_STA", .integer(0x0F)),
+        .name("_CRS", .resources([.ports(PanicPort.base, 1)])),
+      ])
   }
 
   /// Ports that are taken but belong to no other device.

@@ -43,6 +43,8 @@ public enum PCTables {
     public let serialPorts: Int
     public var hasDebugConsole: Bool
     public var debugExitPort: UInt16?
+    /// Whether the guest can say that it has panicked.
+    public var hasPanicPort: Bool
     public var rootRevision: RootRevision
     /// Ranges besides RAM; by default the pages that KVM takes for itself below the firmware.
     public var reservedMemory: [MemoryRange]
@@ -54,7 +56,8 @@ public enum PCTables {
     public init(
       memoryBelow4G: UInt64, memoryAbove4G: UInt64 = 0, cpuCount: Int = 1, maxCPUs: Int? = nil,
       uuid: [UInt8] = [], serialPorts: Int = 4, hasDebugConsole: Bool = true,
-      debugExitPort: UInt16? = nil, rootRevision: RootRevision = .first,
+      debugExitPort: UInt16? = nil, hasPanicPort: Bool = false,
+      rootRevision: RootRevision = .first,
       reservedMemory: [MemoryRange] = [.init(base: 0xFEFF_C000, size: 0x4000, type: 2)],
       bootOrder: [String] = [], showsBootMenu: Bool = false, hasDisplay: Bool = true
     ) {
@@ -66,6 +69,7 @@ public enum PCTables {
       self.serialPorts = max(0, min(serialPorts, 4))
       self.hasDebugConsole = hasDebugConsole
       self.debugExitPort = debugExitPort
+      self.hasPanicPort = hasPanicPort
       self.rootRevision = rootRevision
       self.reservedMemory = reservedMemory
       self.bootOrder = bootOrder
@@ -108,6 +112,9 @@ public enum PCTables {
       .bytes([UInt8](repeating: 0, count: 8 * (1 + configuration.maxCPUs))))
     items.setInteger(FwCfgItems.Key.irq0Override, UInt32(1))
     items.addFile("etc/e820", .bytes(memoryMap(configuration)))
+    if configuration.hasPanicPort {
+      items.addFile(PanicPort.file, .bytes(littleEndianBytes(PanicPort.base)))
+    }
     let acpi = ACPITables(configuration)
     items.addFile(ACPITables.tablesFile, .bytes(acpi.tables))
     items.addFile(ACPITables.rootFile, .bytes(acpi.root))

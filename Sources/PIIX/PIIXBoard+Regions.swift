@@ -19,6 +19,7 @@ extension PIIXBoard {
     case powerManagement = 13
     case smbus = 14
     case generalEvents = 15
+    case panic = 20
 
     /// The first port, or `nil` where that is set by the guest or the machine file.
     public var fixedBase: UInt16? {
@@ -33,6 +34,7 @@ extension PIIXBoard {
       case .dma2: 0xC0
       case .debugConsole: 0x402
       case .edgeLevelControl: 0x4D0
+      case .panic: PanicPort.base
       case .firmwareConfiguration: 0x510
       case .resetControl: 0xCF9
       case .generalEvents: 0xAFE0
@@ -50,7 +52,7 @@ extension PIIXBoard {
       case .firmwareConfiguration: FwCfg.portCount
       case .debugExit, .generalEvents: 4
       case .clock, .advancedPowerManagement, .edgeLevelControl: 2
-      case .systemControlA, .systemControlB, .postCode, .debugConsole, .resetControl: 1
+      case .systemControlA, .systemControlB, .postCode, .debugConsole, .resetControl, .panic: 1
       }
     }
   }

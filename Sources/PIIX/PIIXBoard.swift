@@ -32,6 +32,8 @@ public struct PIIXBoard: DeviceState, Sendable {
     case exit(code: UInt32)
     /// A character for the debug console.
     case print(UInt8)
+    /// The guest has panicked, or starts its crash kernel after it has.
+    case panicked(isCrashLoaded: Bool)
     /// fw_cfg's DMA address was written; the core fetches the descriptor.
     case firmwareTransfer(descriptorAddress: UInt64)
   }
@@ -155,6 +157,7 @@ public struct PIIXBoard: DeviceState, Sendable {
     case .powerManagement: return power.readPort(at: offset, now: now)
     case .smbus: return power.smbus.read(at: offset)
     case .generalEvents: return power.readEvents(at: offset)
+    case .panic: return PanicPort.events
     }
   }
 
@@ -179,6 +182,7 @@ public struct PIIXBoard: DeviceState, Sendable {
       return power.writePort(byte, at: offset, now: now) ? .powerOff : nil
     case .smbus: power.smbus.write(byte, at: offset)
     case .generalEvents: power.writeEvents(byte, at: offset)
+    case .panic: return PanicPort.request(for: byte)
     case .debugExit, .firmwareConfiguration: break  // taken whole
     }
     return nil

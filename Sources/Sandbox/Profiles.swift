@@ -64,6 +64,9 @@ extension SandboxProfile {
     (KVMRequest.getMSRs, "KVM_GET_MSRS: the vCPU's state, when asked for"),
     (KVMRequest.getLAPIC, "KVM_GET_LAPIC: the vCPU's state, when asked for"),
     (KVMRequest.getTSCKHz, "KVM_GET_TSC_KHZ: the vCPU's state, when asked for"),
+    (KVMRequest.getIRQChip, "KVM_GET_IRQCHIP: the interrupt controllers, when asked for"),
+    (KVMRequest.getPIT, "KVM_GET_PIT2: the timer, when asked for"),
+    (KVMRequest.setGuestDebug, "KVM_SET_GUEST_DEBUG: a debugger's points and steps"),
     (KVMRequest.nmi, "KVM_NMI: the operator sends one"),
   ]
 

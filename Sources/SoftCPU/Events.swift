@@ -191,7 +191,8 @@ extension SoftCPU {
 
   /// Whether accesses to a page have to be compared with breakpoints on data.
   func hasDataBreakpoint(onPage linear: UInt64) -> Bool {
-    guard debug.dr7 & 0xFF != 0 else { return false }
+    guard debug.dr7 & 0xFF != 0 || hasDataWatches else { return false }
+    if hasDataWatches, watchHit(linear & ~0xFFF, 4096, isWrite: nil) != nil { return true }
     return breakpointHits(linear & ~0xFFF, 4096) { $0 & 1 != 0 } != 0
   }
 
@@ -199,6 +200,10 @@ extension SoftCPU {
   /// and has a #DB follow the instruction under way if a breakpoint is on these bytes.
   mutating func noteDataAccess(_ linear: UInt64, _ size: Int, isWrite: Bool) throws(Fault) {
     try checkAlignment(linear, size)
+    if hasDataWatches, let hit = watchHit(linear, size, isWrite: isWrite) {
+      dataWatchHit = dataWatchHit ?? hit
+      leavesBlock = true
+    }
     guard debug.dr7 & 0xFF != 0 else { return }
     trapAfter(breakpointHits(linear, size) { $0 == 3 || $0 == 1 && isWrite })
   }

@@ -75,6 +75,10 @@ public struct SoftCPU: ~Copyable {
   var isShutdown = false
   /// Bits of DR6 for a #DB after the instruction under way.
   var pendingTrap: UInt64 = 0
+  /// What a debugger wants to be told of, and the first of it that the last instruction did.
+  var dataWatches: [DataWatch] = []
+  var hasDataWatches = false
+  var dataWatchHit: Int?
   /// What the CPU was about to deliver when its state was taken or set.
   var events = PendingEvents()
   /// The block under way must end after this instruction: code or the mode has changed.

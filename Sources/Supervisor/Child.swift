@@ -47,7 +47,7 @@ enum Role: Hashable, Sendable {
 
   /// Those that a machine has.
   static func all(of machine: Machine) -> [Role] {
-    machine.monitor.served.isEmpty ? all.filter { $0 != .monitor } : all
+    !machine.monitor.isServed ? all.filter { $0 != .monitor } : all
   }
 }
 

@@ -27,6 +27,8 @@ public struct HostResources: Sendable {
   public let control: ControlSocket
   /// The sockets of QMP, the human monitor and gdb, as far as there are any.
   public let monitor: [ControlSocket]
+  /// What the monitor has of the launcher's own terminal or pipes.
+  let stream: MonitorStream?
   /// The wall clock when the machine started, in seconds since 1970.
   public let unixSeconds: Int64
 
@@ -112,6 +114,7 @@ public struct HostResources: Sendable {
         } else {
           nil
         }
+      stream = try parsed.openStream(&self.serial)
       statePages = try parsed.makeStatePages()
     } catch {
       for socket in sockets + listening.values + [control] { socket.remove() }

@@ -30,7 +30,7 @@ struct ChildSetup {
       translates: machine.translatesCode,
       memoryByteCount: machine.memory.byteCount, cpus: UInt16(machine.cpus),
       exitPort: exitPort(machine), hasControl: true,
-      devices: devices, ports: ports(machine, resources),
+      onPanic: onPanic(machine), devices: devices, ports: ports(machine, resources),
       logLevel: logLevel(machine))
     var descriptors = kvm.map { [$0] } ?? []
     descriptors += [resources.firmware, resources.control.socket.descriptor]
@@ -43,6 +43,15 @@ struct ChildSetup {
     case .kvm: .kvm
     case .soft: .soft
     default: .auto
+    }
+  }
+
+  private static func onPanic(_ machine: Machine) -> CoreSettings.OnPanic {
+    switch machine.onPanic {
+    case nil: .none
+    case .run: .run
+    case .pause: .pause
+    case .stop: .stop
     }
   }
 
@@ -75,18 +84,36 @@ struct ChildSetup {
     _ machine: Machine, _ resources: HostResources, channel: Descriptor
   ) -> ChildSetup {
     let sockets = machine.monitor
+    let stream = resources.stream
     let settings = MonitorSettings(
-      common: common(machine), hasQMP: sockets.qmp != nil, hasHMP: sockets.hmp != nil,
-      hasGDB: sockets.gdb != nil, hasMetrics: sockets.metrics != nil,
+      common: common(machine), hasQMP: isSocket(sockets.qmp), hasHMP: isSocket(sockets.hmp),
+      hasGDB: isSocket(sockets.gdb), hasMetrics: isSocket(sockets.metrics),
+      stream: stream?.kind ?? .none, uuid: text(machine.uuid),
       drives: machine.drives.map {
         MonitorSettings.Drive(
           slot: place($0.slot), isCDROM: $0.media == .cdrom, isReadOnly: $0.isReadOnly,
-          format: $0.format.rawValue, image: $0.image)
+          format: $0.format.rawValue, image: $0.image, cache: $0.cache.rawValue)
       },
       ports: ports(machine, resources))
     return ChildSetup(
       settings: settings.wireBytes,
-      descriptors: [channel] + resources.monitor.map { $0.socket.descriptor })
+      descriptors: [channel] + resources.monitor.map { $0.socket.descriptor }
+        + (stream?.descriptors ?? []))
+  }
+
+  private static func isSocket(_ backend: Machine.Backend?) -> Bool {
+    if case .unix = backend { true } else { false }
+  }
+
+  /// A UUID as text, in groups of 8, 4, 4, 4 and 12 digits.
+  private static func text(_ uuid: [UInt8]?) -> String {
+    guard let uuid else { return MonitorSettings.noUUID }
+    var text = ""
+    for (index, byte) in uuid.enumerated() {
+      if [4, 6, 8, 10].contains(index) { text += "-" }
+      text += (byte < 16 ? "0" : "") + String(byte, radix: 16)
+    }
+    return text
   }
 
   private static func ports(
@@ -156,7 +183,9 @@ struct ChildSetup {
       serialPorts: UInt8(machine.serial.count), exitPort: exitPort(machine),
       hasDebugConsole: resources.debugConsole != nil, unixSeconds: resources.unixSeconds,
       hasKernel: resources.boot != nil, hasInitrd: resources.boot?.initrd != nil,
-      commandLine: machine.boot.commandLine ?? "")
+      commandLine: machine.boot.commandLine ?? "",
+      uuid: machine.uuid ?? [UInt8](repeating: 0, count: 16),
+      hasPanicPort: machine.onPanic != nil)
     var descriptors = resources.debugConsole.map { [$0.output] } ?? []
     if let boot = resources.boot {
       descriptors += [boot.loader, boot.kernel]

@@ -129,6 +129,7 @@ extension Supervisor {
         try openBacking(try packet.decode(), packet.header, child)
       case (.openOutput, .monitor):
         try openOutput(try packet.decode(), packet.header, child)
+      case (.openMedium, .monitor): openMedium(try packet.decode(), packet.header, child)
       case (.threads, .monitor): answerThreads(packet.header, child)
       case (.processes, .monitor): answerProcesses(packet.header, child)
       default: throw ProtocolError("request \(packet.header.request) is not for the launcher")

@@ -44,6 +44,50 @@ extension Supervisor {
     }
   }
 
+  /// Opens the image of a disc: in the folder that the machine file names, and nowhere else.
+  func openMedium(_ request: DiscRequest, _ header: Header, _ child: Child) {
+    do throws(Refusal) {
+      let (file, byteCount) = try medium(request.path)
+      try? child.channel.send(
+        header.request, flags: .reply, sequence: header.sequence,
+        payload: DiscReply(byteCount: byteCount).wireBytes, [file], wait: false)
+    } catch {
+      try? child.channel.send(
+        header.request, flags: [.reply, .refusal], sequence: header.sequence,
+        payload: error.wireBytes, wait: false)
+    }
+  }
+
+  private func medium(_ path: String) throws(Refusal) -> (file: Descriptor, byteCount: UInt64) {
+    guard let folder = machine.monitor.media else {
+      throw Refusal("the machine file names no folder of discs (monitor.media)")
+    }
+    let title = VisibleText.escape(path)
+    let name = path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
+    let isInside = path.hasPrefix("/") ? path == "\(folder)/\(name)" : path == name
+    guard isInside, !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
+      throw Refusal("\(title) is not directly in \(folder) (monitor.media)")
+    }
+    let file: Descriptor
+    let byteCount: UInt64
+    do throws(SystemError) {
+      let place = try Files.open(folder, [.readOnly, .folder])
+      file = try Files.open(String(name), in: place, [.readOnly, .noLink, .noTerminal, .noWait])
+      byteCount = file.isRegularFile ? try file.size() : 0
+    } catch {
+      throw Refusal("Could not open '\(title)': \(SystemError.text(error.number))")
+    }
+    guard byteCount >= 2048 else {
+      throw Refusal("'\(title)' is no file with at least one sector of 2048 bytes")
+    }
+    do throws(ImageLock.Failure) {
+      try ImageLock.take(file, isReadOnly: true)
+    } catch {
+      throw Refusal("'\(title)' is open for writing in another process, or cannot be locked")
+    }
+    return (file, byteCount)
+  }
+
   /// Tells the threads of the core, by their numbers on the host.
   func answerThreads(_ header: Header, _ child: Child) {
     var threads: [ThreadsReply.Entry] = []

@@ -127,12 +127,19 @@ public final class Supervisor {
     if let path = resources.debugConsole?.terminal?.path {
       say("the debug console is \(path)", .notice)
     }
-    guard machine.serial.contains(.stdio), let input = try? Files.standardStream(0) else { return }
-    guard let own = RawTerminal(input, interruptKey: 0x1D) else { return }
+    let isShared = machine.monitor.hmp == .stdio
+    guard machine.serial.contains(.stdio) || isShared,
+      let input = try? Files.standardStream(0)
+    else { return }
+    // A monitor beside the guest has a key of its own for the end.
+    guard let own = RawTerminal(input, interruptKey: isShared ? 0 : 0x1D) else { return }
     janitor?.keep(own)
     guard own.enter() else { return }
     terminal = own
-    say("this terminal is the guest's; ctrl-] ends the machine", .notice)
+    say(
+      isShared
+        ? "ctrl-a h shows the keys of this terminal, ctrl-a x ends the machine"
+        : "this terminal is the guest's; ctrl-] ends the machine", .notice)
   }
 
   private func startMachine() throws(LaunchError) {

@@ -29,7 +29,13 @@ extension IDEEndpoint {
       channel: slot / 2, drive: slot % 2,
       sectorCount: image.map { $0.virtualSize / 2048 }, force: request.isForced)
     switch refusal {
-    case nil: drives[slot] = image
+    case nil:
+      drives[slot] = image
+      // What was shut opens before the disc goes in.
+      if request.action == .insert, trays[slot] == false {
+        trays[slot] = true
+        services.notify(NoticeMessage(.trayMoved, slot: UInt8(slot), isOpen: true))
+      }
     case .noDrive: throw Refusal("\(name) is no CD-ROM drive")
     case .busy: throw Refusal("\(name) is busy")
     case .locked:

@@ -62,6 +62,7 @@ extension IDEEndpoint {
       case .none: break
       }
     }
+    sides[channel].started = HostClock.monotonic()
     if services.isWaitedFor, drive.readCached(request, bounce: bounce, at: place) {
       let outcome = Drive.Outcome(result: .ok)
       return finish(Completions.Completion(request: request, outcome: outcome), services)
@@ -83,6 +84,7 @@ extension IDEEndpoint {
     let channel = request.channel & 1
     sides[channel].running = nil
     count(completion, services)
+    count(completion)
     // The guest may have given it up, or the machine may have been reset.
     guard controller.request(channel: channel) == request, let bounce = services.bounce else {
       return
@@ -133,11 +135,21 @@ extension IDEEndpoint {
     let request = completion.request
     let policies = policies[request.channel & 1 << 1 | request.drive & 1]
     let isWrite = request.takesData || request.kind == .flush
-    switch isWrite ? policies.onWrite : policies.onRead {
+    let action: NoticeMessage.Action =
+      switch isWrite ? policies.onWrite : policies.onRead {
+      case .report: .report
+      case .ignore: .ignore
+      case .holdWhenFull: outcome.isFull ? .hold : .report
+      case .hold: .hold
+      }
+    services.notify(
+      NoticeMessage(
+        .hostError, slot: UInt8(request.channel & 1 << 1 | request.drive & 1), isWrite: isWrite,
+        isFull: outcome.isFull, action: action, reason: outcome.reason))
+    switch action {
     case .report: return outcome.result
     case .ignore: return .ok
-    case .holdWhenFull where !outcome.isFull: return outcome.result
-    case .holdWhenFull, .hold:
+    case .hold:
       sides[request.channel & 1].isHeld = true
       services.hold(outcome.reason)
       return nil

@@ -19,6 +19,11 @@ struct IDEEndpoint: DeviceEndpoint {
   var drives: [Drive?]
   /// What is done when the host fails a request, for each drive.
   let policies: [ErrorPolicies]
+  /// What the drives have done; it begins with the process.
+  var counts = [DriveCounts](repeating: DriveCounts(), count: 4)
+  /// Where the trays were last, for each slot; `nil` before the first look, and without a tray.
+  var trays = [Bool?](repeating: nil, count: 4)
+  let hasTrays: Bool
   let workers: WorkerPool
   let completions: Completions
 
@@ -39,6 +44,7 @@ struct IDEEndpoint: DeviceEndpoint {
     completions: Completions
   ) {
     self.controller = controller
+    hasTrays = (0..<4).contains { controller.disc(channel: $0 / 2, drive: $0 % 2) != nil }
     self.drives = drives
     self.policies = policies
     self.workers = workers
@@ -179,6 +185,7 @@ struct IDEEndpoint: DeviceEndpoint {
       }
       watchWindow(channel, services)
     }
+    if hasTrays { watchTrays(services) }
   }
 
   var deadline: VMTime? { sides.compactMap(\.closingTime).min() }
@@ -255,6 +262,8 @@ struct ChannelSide: DeviceState, Sendable {
   var closingTime: VMTime?
   /// What is on the workers; a process begins with nothing there.
   var running: IDERequest?
+  /// When that was begun, on the host's clock.
+  var started: UInt64 = 0
   /// Whether its request waits until the machine goes on; a new process tries it once more.
   var isHeld = false
 

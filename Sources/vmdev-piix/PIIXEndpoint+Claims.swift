@@ -41,6 +41,7 @@ extension PIIXEndpoint {
         let count = exitPort <= 0xFFFC ? region.portCount : 1
         claims.ports.append(PortClaim(region: number, base: exitPort, count: count))
       case .debugConsole where !hasConsole: continue
+      case .panic where !hasPanicPort: continue
       default:
         guard let base = region.fixedBase else { continue }
         claims.ports.append(PortClaim(region: number, base: base, count: region.portCount))

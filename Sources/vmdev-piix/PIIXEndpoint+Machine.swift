@@ -11,8 +11,9 @@ extension PIIXEndpoint {
     var items = PCTables.items(
       PCTables.Configuration(
         memoryBelow4G: low, memoryAbove4G: high, cpuCount: cpus,
-        serialPorts: Int(settings.serialPorts), hasDebugConsole: settings.hasDebugConsole,
-        debugExitPort: UInt16(exactly: settings.exitPort),
+        uuid: settings.uuid, serialPorts: Int(settings.serialPorts),
+        hasDebugConsole: settings.hasDebugConsole,
+        debugExitPort: UInt16(exactly: settings.exitPort), hasPanicPort: settings.hasPanicPort,
         bootOrder: files.map { [$0.bootPath] } ?? bootPaths(settings),
         showsBootMenu: settings.hasBootMenu))
     files?.offer(in: &items)

@@ -14,6 +14,7 @@ struct PIIXEndpoint: DeviceEndpoint {
   var console: DebugOutput
   let hasConsole: Bool
   let exitPort: UInt16?
+  let hasPanicPort: Bool
   private let files: KernelFiles?
 
   /// What the guest asks of the machine; sent once it is committed.
@@ -53,6 +54,7 @@ struct PIIXEndpoint: DeviceEndpoint {
     self.console = console
     hasConsole = settings.hasDebugConsole
     exitPort = UInt16(exactly: settings.exitPort)
+    hasPanicPort = settings.hasPanicPort
   }
 
   // MARK: - Life
@@ -168,6 +170,8 @@ struct PIIXEndpoint: DeviceEndpoint {
       guard pendingPower != .exit else { return }
       exitCode = UInt8(truncatingIfNeeded: code)
       ask(.exit)
+    case .panicked(let isCrashLoaded):
+      services.notify(NoticeMessage(isCrashLoaded ? .crashLoaded : .panicked))
     case .firmwareTransfer: transfer(services)
     }
   }
@@ -266,6 +270,13 @@ struct PIIXEndpoint: DeviceEndpoint {
       }
       if event.isDown { keyboard.keyboard.press(key) } else { keyboard.keyboard.release(key) }
     }
+  }
+
+  mutating func point(_ request: PointerRequest, services: HostServices) {
+    isServing = true
+    keyboard.mouse.move(dx: request.dx, dy: request.dy, wheel: request.wheel)
+    let held = keyboard.mouse.buttons.rawValue | request.pressed
+    keyboard.mouse.setButtons(PS2Mouse.Buttons(rawValue: held & ~request.released))
   }
 
   mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {

@@ -19,7 +19,7 @@ struct VMLaunch: ParsableCommand {
       and deploy/machines has examples. Relative paths in it are relative to its folder.
 
       vmlaunch stays in the foreground until the machine ends. With a serial port on stdio the \
-      terminal is the guest's, ctrl-c included; ctrl-] ends the machine. SIGINT, SIGTERM and \
+      terminal is the guest's, ctrl-c included; ctrl-] ends the machine (ctrl-a x with the monitor on stdio). SIGINT, SIGTERM and \
       SIGHUP end the machine in order, a second one kills it. If vmlaunch itself is killed \
       (SIGKILL), its processes go with it, and its janitor, a process that waits for that, \
       gives the terminal its modes back and removes the control socket.

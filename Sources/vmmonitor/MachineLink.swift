@@ -14,6 +14,8 @@ final class MachineLink: MachineAccess {
   private(set) var events: [(event: EventMessage, nanoseconds: UInt64)] = []
   private(set) var isGone = false
   private var sequence: UInt32 = 0
+  var media: [UInt8: String] = [:]
+  private(set) var isHeldForHost = false
 
   /// Less than a client of vmctl's kind waits.
   private static let patience: UInt64 = 9_000_000_000
@@ -44,6 +46,14 @@ final class MachineLink: MachineAccess {
       let event = try? packet.decode(EventMessage.self), events.count < Self.mostEvents
     else { return }
     events.append((event, HostClock.unixNanoseconds()))
+    let words = event.detail.split(separator: " ", maxSplits: 4)
+    switch event.kind {
+    case .resume: isHeldForHost = false
+    case .hostError where words.count > 2 && words[2] == "hold": isHeldForHost = true
+    case .trayMoved where words.count == 2 && words[1] == "1":
+      if let slot = UInt8(words[0]) { media[slot] = "" }
+    default: break
+    }
   }
 
   // MARK: - Asking
@@ -107,6 +117,14 @@ final class MachineLink: MachineAccess {
     let reply: (value: ProcessesReply, descriptors: [Descriptor]) = try ask(
       launcher, LaunchRequest.processes.rawValue, Empty())
     return reply.value
+  }
+
+  func openMedium(_ path: String) throws(CommandError) -> (image: Descriptor, byteCount: UInt64) {
+    guard path.utf8.count <= 4000 else { throw CommandError("the path is too long") }
+    let reply: (value: DiscReply, descriptors: [Descriptor]) = try ask(
+      launcher, LaunchRequest.openMedium.rawValue, DiscRequest(path: path))
+    guard let image = reply.descriptors.first else { throw CommandError("no image came") }
+    return (image, reply.value.byteCount)
   }
 
   func makeFile(_ path: String) throws(CommandError) -> Descriptor {

@@ -23,10 +23,20 @@ struct Main {
       let human = try next(settings.hasHMP)
       let gdb = try next(settings.hasGDB)
       let metrics = try next(settings.hasMetrics)
+      let stream = Array(sockets)
+      let isStreamWhole =
+        stream.count
+        == (settings.stream == .none ? 0 : settings.stream == .humanAndSerial ? 3 : 2)
+      guard isStreamWhole else { throw ProtocolError("\(stream.count) descriptors of a stream") }
+      // A file is always ready.
+      for descriptor in stream where !descriptor.isRegularFile {
+        try descriptor.setNonBlocking(true)
+      }
       guard let schema = QMPSchema.own else { throw ProtocolError("the schema cannot be read") }
       Lockdown.enter(.monitor, settings.common, launcher: setup.launcher) {}
       let link = MachineLink(settings, core: setup.core, launcher: setup.launcher)
-      Server(link, schema, qmp: qmp, human: human, gdb: gdb, metrics: metrics).run()
+      Server(link, schema, qmp: qmp, human: human, gdb: gdb, metrics: metrics, stream: stream)
+        .run()
     } catch {
       DeviceProcess.end("\(error)")
     }

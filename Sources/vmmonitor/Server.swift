@@ -14,10 +14,20 @@ final class Server {
     case human(HumanSession)
     case gdb(GDBSession)
     case metrics(MetricsSession)
+    /// The launcher's own terminal, with a serial port beside the monitor.
+    case terminal(TerminalSession)
   }
 
   private final class Client {
     let socket: Descriptor
+    /// Where its output goes.
+    let sink: Descriptor
+    /// When it last said something that had an answer, or came; on the host's clock.
+    var lastAnswer = HostClock.monotonic()
+    /// Whether it has ever said something that makes sense.
+    var isKnown = false
+    /// Whether nothing more comes from it.
+    var isSilent = false
     var language: Language
     /// What it has not taken yet.
     var output: [UInt8] = []
@@ -25,8 +35,9 @@ final class Server {
     /// Whether it goes when it has taken what is left.
     var isLeaving = false
 
-    init(_ socket: Descriptor, _ language: Language) {
+    init(_ socket: Descriptor, sink: Descriptor? = nil, _ language: Language) {
       self.socket = socket
+      self.sink = sink ?? socket
       self.language = language
     }
   }
@@ -35,9 +46,14 @@ final class Server {
   private let commands: QMPCommands
   private let listeners: [(socket: StreamListener, language: () -> Language)]
   private var clients: [Client] = []
+  /// The serial port that shares the terminal, and the keys that it has not taken yet.
+  private let serial: Descriptor?
+  private var keys: [UInt8] = []
 
-  /// More clients at once are turned away.
+  /// The most clients at once; for one more, one that is idle goes.
   private static let mostClients = 24
+  /// How long a client that is known has to be idle before it goes for another.
+  private static let longIdle: UInt64 = 60_000_000_000
   /// A client that does not take its answers is dropped.
   private static let mostOutput = 16 << 20
   /// What is read of one client before the others have their turn: every byte may be a text of
@@ -46,9 +62,10 @@ final class Server {
 
   init(
     _ link: MachineLink, _ schema: QMPSchema, qmp: StreamListener?, human: StreamListener?,
-    gdb: StreamListener?, metrics: StreamListener?
+    gdb: StreamListener?, metrics: StreamListener?, stream: [Descriptor]
   ) {
     self.link = link
+    serial = stream.count > 2 ? stream[2] : nil
     let commands = QMPCommands(link, schema)
     self.commands = commands
     var listeners: [(socket: StreamListener, language: () -> Language)] = []
@@ -57,11 +74,19 @@ final class Server {
     if let gdb { listeners.append((gdb, { .gdb(GDBSession(link)) })) }
     if let metrics { listeners.append((metrics, { .metrics(MetricsSession(link)) })) }
     self.listeners = listeners
+    guard stream.count > 1 else { return }
+    if link.settings.stream == .qmp {
+      clients.append(Client(stream[0], sink: stream[1], .qmp(QMPSession(commands))))
+    } else {
+      let session = TerminalSession(HumanMonitor(link), hasSerial: serial != nil)
+      clients.append(Client(stream[0], sink: stream[1], .terminal(session)))
+    }
   }
 
   /// Serves until the machine ends; never returns.
   func run() -> Never {
     _ = try? link.ask(.subscribe, Empty(), [], as: Empty.self)
+    for client in clients { greet(client) }
     while !link.isGone { turn() }
     tellEvents()
     // What is left is sent as far as the clients take it at once.
@@ -77,8 +102,15 @@ final class Server {
     let first = 2 + listeners.count
     for client in clients {
       // Who has answers to take says nothing new meanwhile.
-      poller.add(client.socket, client.output.isEmpty ? .readable : .writable)
+      if !client.output.isEmpty {
+        poller.add(client.sink, .writable)
+      } else {
+        let place = poller.add(client.socket, .readable)
+        // A pipe whose other end is closed is always ready.
+        if client.isSilent || isFull(client) { poller.change(place, client.socket, nil) }
+      }
     }
+    let serialPlace = serial.map { poller.add($0, serialInterest) }
     guard (try? poller.wait()) != nil else { return }
     if poller[0] != [] { link.hear() }
     if poller[1] != [] {
@@ -88,8 +120,13 @@ final class Server {
     }
     tellEvents()
     for (index, client) in clients.enumerated() where poller[first + index] != [] {
-      if client.output.isEmpty { hear(client) } else { flush(client) }
+      if !client.output.isEmpty {
+        flush(client)
+      } else if !client.isSilent, !isFull(client) {
+        hear(client)
+      }
     }
+    if let serialPlace, poller[serialPlace] != [] { hearSerial() }
     for client in clients where client.isGone {
       if case .gdb(var session) = client.language { session.end() }
     }
@@ -100,13 +137,42 @@ final class Server {
   }
 
   private func admit(_ listener: StreamListener, _ language: () -> Language) {
-    guard let socket = try? listener.accept(), clients.count < Self.mostClients else { return }
+    guard let socket = try? listener.accept(), makeRoom() else { return }
     let client = Client(socket, language())
     clients.append(client)
+    greet(client)
+  }
+
+  /// Lets a client go when there are too many; `false` when none can go.
+  ///
+  /// It is the oldest that never said anything of sense, or else the one that has been idle for
+  /// longest. A debugger and the terminal stay.
+  private func makeRoom() -> Bool {
+    guard clients.count >= Self.mostClients else { return true }
+    let others = clients.filter {
+      switch $0.language {
+      case .qmp, .human, .metrics: true
+      case .gdb, .terminal: false
+      }
+    }
+    let oldest: (Client, Client) -> Bool = { $0.lastAnswer < $1.lastAnswer }
+    let known = others.filter(\.isKnown).min(by: oldest)
+    let isIdle = known.map { HostClock.monotonic() &- $0.lastAnswer > Self.longIdle } ?? false
+    guard let victim = others.filter({ !$0.isKnown }).min(by: oldest) ?? (isIdle ? known : nil)
+    else { return false }
+    clients.removeAll { $0 === victim }
+    return true
+  }
+
+  private func greet(_ client: Client) {
     switch client.language {
     case .qmp(let session): send(client, session.greeting)
     case .human(let session): send(client, session.greeting)
     case .metrics: break
+    case .terminal(var session):
+      let text = session.begin()
+      client.language = .terminal(session)
+      send(client, text)
     case .gdb(var session):
       // One debugger at a time.
       let isOther = clients.dropLast().contains {
@@ -130,7 +196,8 @@ final class Server {
       return
     }
     guard !bytes.isEmpty else {
-      client.isGone = true
+      // A terminal that has nothing more to say still shows what the port sends.
+      if case .terminal = client.language { client.isSilent = true } else { client.isGone = true }
       return
     }
     let answer: String
@@ -147,6 +214,14 @@ final class Server {
       answer = session.take(bytes)
       client.language = .metrics(session)
       if session.isOver { client.isLeaving = true }
+    case .terminal(var session):
+      let output = session.take(bytes, now: HostClock.monotonic())
+      client.language = .terminal(session)
+      keys += output.serial
+      tellEvents()
+      send(client, output.terminal)
+      sendKeys()
+      return
     case .gdb(var session):
       answer = session.take(bytes)
       client.language = .gdb(session)
@@ -155,6 +230,12 @@ final class Server {
       send(client, answer)
       tellEvents()
       return
+    }
+    if !answer.isEmpty { client.lastAnswer = HostClock.monotonic() }
+    switch client.language {
+    case .qmp(let session): client.isKnown = session.hasNegotiated
+    case .human: client.isKnown = client.isKnown || !answer.isEmpty
+    case .gdb, .metrics, .terminal: break
     }
     // What the command has brought about comes before its answer.
     tellEvents()
@@ -166,7 +247,7 @@ final class Server {
       for client in clients {
         switch client.language {
         case .qmp(let session): send(client, session.event(event, nanoseconds: time))
-        case .human, .metrics: break
+        case .human, .metrics, .terminal: break
         case .gdb(var session):
           let text = session.event(event)
           client.language = .gdb(session)
@@ -176,9 +257,52 @@ final class Server {
     }
   }
 
-  private func send(_ client: Client, _ text: String) {
-    guard !text.isEmpty, !client.isGone else { return }
-    client.output += Array(text.utf8)
+  // MARK: - The serial port beside the terminal
+
+  /// The most keys that wait for the port; no more are read meanwhile.
+  private static let mostKeys = 4096
+  /// What of the port's output waits for the terminal; no more is read meanwhile.
+  private static let mostShown = 1 << 16
+
+  private var terminal: Client? {
+    clients.first { if case .terminal = $0.language { true } else { false } }
+  }
+
+  private func isFull(_ client: Client) -> Bool {
+    if case .terminal = client.language { keys.count >= Self.mostKeys } else { false }
+  }
+
+  private var serialInterest: Poller.Events {
+    var interest: Poller.Events = keys.isEmpty ? [] : .writable
+    if let terminal, terminal.output.count < Self.mostShown { interest.insert(.readable) }
+    return interest
+  }
+
+  /// Shows what the port has sent, and gives it keys that it had no room for.
+  private func hearSerial() {
+    sendKeys()
+    guard let serial, let terminal, case .terminal(var session) = terminal.language,
+      terminal.output.count < Self.mostShown,
+      let bytes = try? serial.read(Self.readingSize), !bytes.isEmpty
+    else { return }
+    let shown = session.show(bytes, now: HostClock.monotonic())
+    terminal.language = .terminal(session)
+    send(terminal, shown)
+  }
+
+  private func sendKeys() {
+    guard let serial else { return keys = [] }
+    while !keys.isEmpty {
+      guard let count = try? serial.write(keys), count > 0 else { return }
+      keys.removeFirst(count)
+    }
+  }
+
+  private func send(_ client: Client, _ text: String) { send(client, Array(text.utf8)) }
+
+  private func send(_ client: Client, _ bytes: [UInt8]) {
+    guard !bytes.isEmpty, !client.isGone else { return }
+    client.output += bytes
     guard client.output.count <= Self.mostOutput else {
       client.isGone = true
       return
@@ -190,7 +314,7 @@ final class Server {
     defer { if client.isLeaving, client.output.isEmpty { client.isGone = true } }
     while !client.output.isEmpty {
       do throws(SystemError) {
-        let count = try client.socket.write(Array(client.output.prefix(1 << 16)))
+        let count = try client.sink.write(Array(client.output.prefix(1 << 16)))
         client.output.removeFirst(count)
       } catch {
         if !error.isNotReady && !error.isInterrupted { client.isGone = true }

@@ -22,7 +22,7 @@ extension BadFileTests {
     .named(
       "machine = 1",
       "m.toml:2:11: machine: must be a table, not an integer; accepted: accelerator, cpus, "
-        + "memory, cpu-model, translator, firmware, vga-bios"),
+        + "memory, cpu-model, translator, firmware, vga-bios, uuid, on-panic"),
     .named("[machine]\ncpu = 2", "m.toml:3:1: machine.cpu: unknown key; did you mean cpus?"),
     .named(
       "[machine]\ncpu_model = \"host\"",

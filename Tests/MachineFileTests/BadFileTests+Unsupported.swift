@@ -27,9 +27,6 @@ extension BadFileTests {
       "m.toml:3:1: display.password-file: not supported by this version; accepted: no display "
         + "key"),
     .named(
-      "[monitor]\nhmp = \"stdio\"",
-      "m.toml:3:7: monitor.hmp: \"stdio\" is not supported by this version; accepted: unix:PATH"),
-    .named(
       "[debug]\nconsole = \"unix:s\"",
       "m.toml:3:11: debug.console: \"unix:s\" is not supported by this version; accepted: "
         + "stdio, pty, file:PATH, null"),
@@ -84,7 +81,23 @@ extension BadFileTests {
       "m.toml:4:11: monitor.control: \"s\" is already used by monitor.qmp; accepted: a path that "
         + "nothing else writes"),
     .named(
-      "[monitor]\nqmp = \"stdio\"",
-      "m.toml:3:7: monitor.qmp: \"stdio\" is not a back end; accepted: unix:PATH"),
+      "[monitor]\nqmp = \"pty\"",
+      "m.toml:3:7: monitor.qmp: \"pty\" is not a back end; accepted: stdio, unix:PATH"),
+    .named(
+      "[monitor]\nqmp = \"stdio\"\nhmp = \"stdio\"",
+      "m.toml:4:7: monitor.hmp: \"stdio\" is already taken by monitor.qmp; accepted: stdio in one "
+        + "place"),
+    .named(
+      "[monitor]\nhmp = \"stdio\"\n[debug]\nconsole = \"stdio\"",
+      "m.toml:5:11: debug.console: \"stdio\" is already taken by monitor.hmp; accepted: stdio in one "
+        + "place"),
+    .named(
+      "[machine]\nuuid = \"6f2a1c3e58b44d0f9a770c1d2e3f4a5b\"",
+      "m.toml:3:8: machine.uuid: \"6f2a1c3e58b44d0f9a770c1d2e3f4a5b\" is not a UUID; accepted: a UUID "
+        + "such as 6f2a1c3e-58b4-4d0f-9a77-0c1d2e3f4a5b"),
+    .named(
+      "[machine]\non-panic = \"reboot\"",
+      "m.toml:3:12: machine.on-panic: \"reboot\" is not an answer to a panic; accepted: run, pause, "
+        + "stop"),
   ]
 }

@@ -29,6 +29,9 @@ struct GoodFileTests {
     #expect(!machine.translatesCode)
     #expect(machine.firmware == .path("/etc/vm/fw/bios.bin"))
     #expect(machine.vgaBIOS == "/usr/vgabios.bin")
+    #expect(machine.uuid?.prefix(5) == [0x6F, 0x2A, 0x1C, 0x3E, 0x58])
+    #expect(machine.onPanic == .pause)
+    #expect(machine.monitor.media == "/etc/vm/discs")
     #expect(machine.boot.menu)
     #expect(machine.boot.kernel == "/etc/vm/vmlinuz")
     #expect(machine.boot.initrd == "/etc/vm/initrd")
@@ -76,6 +79,8 @@ struct GoodFileTests {
     translator = false
     firmware = "fw/bios.bin"
     vga-bios = "/usr/vgabios.bin"
+    uuid = "6F2a1c3e-58b4-4d0f-9a77-0c1d2e3f4a5b"
+    on-panic = "pause"
     [boot]
     menu = true
     kernel = "vmlinuz"
@@ -111,6 +116,7 @@ struct GoodFileTests {
     [monitor]
     qmp = "unix:qmp"
     hmp = "stdio"
+    media = "discs"
     control = "unix:/run/control"
     [debug]
     console = "file:log"

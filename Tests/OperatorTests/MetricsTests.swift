@@ -16,6 +16,8 @@ private final class CountedMachine: MachineAccess {
       MonitorSettings.Drive(slot: 2, isCDROM: true, isReadOnly: true, format: "raw", image: "")
     ], ports: [MonitorSettings.Port(backend: "null")])
   var isGone = false
+  var media: [UInt8: String] = [:]
+  let isHeldForHost = false
   var questions = 0
 
   static var metrics: MetricsReply {
@@ -44,6 +46,10 @@ private final class CountedMachine: MachineAccess {
   }
 
   func threads() throws(CommandError) -> [ThreadsReply.Entry] { [] }
+  func openMedium(_ path: String) throws(CommandError) -> (image: Descriptor, byteCount: UInt64) {
+    throw CommandError("none")
+  }
+
   func makeFile(_ path: String) throws(CommandError) -> Descriptor { throw CommandError("no") }
   func processes() throws(CommandError) -> ProcessesReply {
     ProcessesReply(

@@ -84,7 +84,7 @@ extension SystemTests {
       BadMachine(
         String(repeating: "[[serial]]\nbackend = \"null\"\n", count: 5), "serial: "),
       BadMachine("[display]\nvnc = \"127.0.0.1:5900\"", ":3:1: display.vnc: not supported"),
-      BadMachine("[monitor]\nhmp = \"stdio\"", "monitor.hmp: "),
+      BadMachine("[monitor]\nhmp = \"pty\"", "monitor.hmp: "),
       BadMachine(
         "[monitor]\ncontrol = \"unix:none/control.sock\"", "monitor.control: "),
       BadMachine("[debug]\nexit-port = 65536", ":3:13: debug.exit-port: 65536 is out of range"),

@@ -202,12 +202,24 @@ extension SystemTests {
       var file = MachineFile()
       file.drives = [("ide0.0", "disk", "qcow2")]
       file.driveLines = ["rerror = \"\(policy)\""]
+      file.monitor = ["qmp = \"unix:qmp.sock\""]
       let machine = try RunningMachine(file, in: scratch)
       defer { machine.end() }
       if policy == "stop" {
         #expect(machine.waits(60) { (try? machine.status().state) == "paused" })
         #expect(try machine.status().reason.contains("read at sector 128"), "\(machine.errors)")
         #expect(machine.serial == "")
+        guard Python.isThere else { return }
+        // The request is done again, and fails again.
+        let event = try Tool.result(
+          Python.path,
+          [
+            Python.scripts + "/events.py", scratch["qmp.sock"], Python.schema, "cont",
+            "BLOCK_IO_ERROR", "device=ide0-hd0", "operation=read", "action=stop",
+            "nospace=false",
+          ], in: scratch)
+        #expect(event.code == 0, "\(event.output)")
+        #expect(event.output.contains("read at sector 128"), "\(event.output)")
         return
       }
       #expect(machine.exitCode() == exitCode(of: 0x10), "\(machine.errors)\n\(machine.serial)")

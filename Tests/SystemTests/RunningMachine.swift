@@ -12,6 +12,8 @@ struct MachineFile {
   var cpus = 1
   var memory = "64MiB"
   var firmware: String?
+  /// More keys of the table `machine`.
+  var machine: [String] = []
   /// Slot, image and format of each drive.
   var drives: [(slot: String, image: String, format: String)] = []
   /// More lines for each drive.
@@ -29,6 +31,7 @@ struct MachineFile {
       "cpus = \(cpus)", "memory = \"\(memory)\"",
     ]
     if let firmware { lines.append("firmware = \"\(firmware)\"") }
+    lines += machine
     for drive in drives {
       lines += [
         "[[drive]]", "slot = \"\(drive.slot)\"", "image = \"\(drive.image)\"",

@@ -59,6 +59,7 @@ int bh_ofd_lock_test(int fd, short type, int64_t start, int64_t length);  // 1 w
 
 // Sockets of type SOCK_SEQPACKET, with descriptors by SCM_RIGHTS.
 int bh_seqpacket_pair(int pair[_Nonnull 2]);
+int bh_stream_pair(int pair[_Nonnull 2]);  // never waits
 int bh_seqpacket_listen(const char *_Nonnull path, int mode);
 int bh_stream_listen(const char *_Nonnull path, int mode);
 int bh_seqpacket_connect(const char *_Nonnull path, int flags);  // SOCK_NONBLOCK or none

@@ -4,6 +4,7 @@ internal import DeviceModel
 internal import DeviceProtocol
 internal import KVM
 internal import LinuxSystem
+internal import Monitor
 internal import PCI
 internal import Processor
 internal import SoftCPU
@@ -38,6 +39,10 @@ struct VCPULoop {
         if mode != Machine.Mode.run {
           try park()
           if machine.mode.value == Machine.Mode.end { return }
+          continue
+        }
+        if machine.debugger.isStopped(index) {
+          idle()
           continue
         }
         let before = bus.bus.generation
@@ -105,7 +110,7 @@ struct VCPULoop {
     case .systemEvent(let type):
       machine.post(.end(code: type == 1 ? 0 : 2, reason: "KVM system event \(type)"))
       idle()
-    case .debug: break
+    case .debug(_, let pc, let status): stop(pc, status)
     case .unknown(let reason): die("KVM exit \(reason), which nobody asked for")
     }
   }
@@ -126,12 +131,37 @@ struct VCPULoop {
     }
     switch try handover?.take(reason) {
     case nil: break
-    case .done: break
+    case .done:
+      // It was an instruction, though KVM did not count it.
+      if machine.debugger.isStepping(index) { stop("step") }
     case .shutdown:
       machine.tripleFault(index, registers)
       idle()
     case .stuck(let problem): die("\(reason); \(problem)")
     }
+  }
+
+  // MARK: - Debugging
+
+  /// Stops for the debugger; `status` says what has matched, as DR6 does.
+  private func stop(_ pc: UInt64, _ status: UInt64) {
+    let points = machine.debugger.points
+    let hit = points.indices.first { $0 < HardwarePoint.most && status >> UInt64($0) & 1 == 1 }
+    guard let hit else {
+      stop(machine.debugger.isStepping(index) ? "step" : "breakpoint")
+      return
+    }
+    switch points[hit].kind {
+    case .execution: stop("breakpoint")
+    case .write: stop("watch \(String(points[hit].address, radix: 16))")
+    case .read, .access: stop("awatch \(String(points[hit].address, radix: 16))")
+    }
+  }
+
+  private func stop(_ reason: String) {
+    machine.debugger.stop(index)
+    machine.post(.debugStop(cpu: index, reason: reason))
+    idle()
   }
 
   private var registers: String { (try? vcpu.state().registerText) ?? "registers not readable" }

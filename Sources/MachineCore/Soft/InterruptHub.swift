@@ -209,6 +209,9 @@ final class InterruptHub: Sendable {
     use { models, _ in models.writeIOAPIC(offset, value) }
   }
 
+  /// What the chips hold, for the operator.
+  var registers: ChipRegisters { state.withLock { $0.models.registers } }
+
   /// A vCPU's local APIC as KVM would say it, for reports.
   func localAPICPage(cpu: Int) -> [UInt8] {
     let now = clock.now

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import LinuxSystem
+internal import Monitor
 internal import Processor
 internal import SoftCPU
 internal import Synchronization
@@ -93,6 +94,13 @@ struct SoftLoop: ~Copyable {
   /// Executes instruction by instruction, until one that the debugger wants to stop at.
   private mutating func debug() -> SoftExit {
     var watch = machine.debugger.watch(index, machine.memory)
+    cpu.watch(
+      watch.accesses.map {
+        DataWatch(
+          address: $0.address, byteCount: Int($0.byteCount), seesReads: true,
+          seesWrites: $0.kind == .access)
+      })
+    defer { cpu.watch([]) }
     while vcpu.attention.pending & Attention.leave == 0 {
       if !watch.isStep, watch.hasPoint(at: cpu.programCounter) {
         stop("breakpoint")
@@ -105,6 +113,11 @@ struct SoftLoop: ~Copyable {
       }
       if let address = watch.change(machine.memory) {
         stop("watch \(String(address, radix: 16))")
+        return .debug
+      }
+      if let hit = cpu.takeWatchHit() {
+        let point = watch.accesses[hit]
+        stop("\(point.kind == .read ? "rwatch" : "awatch") \(String(point.address, radix: 16))")
         return .debug
       }
       if watch.isStep {

@@ -114,6 +114,23 @@ def main(qmp, human):
         assert "return" in answers[-1], answers
     client.close()
 
+    # Clients that say nothing do not keep an operator out, and the one that works stays.
+    working = connect(qmp)
+    reader = working.makefile("rb")
+    working.sendall(b'{"execute": "qmp_capabilities"}')
+    lines(reader, 2)
+    idle = [connect(human if number % 2 else qmp) for number in range(40)]
+    for _ in range(3):
+        late = connect(qmp)
+        late_reader = late.makefile("rb")
+        late.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-name"}')
+        assert "return" in lines(late_reader, 3)[2]
+        late.close()
+    working.sendall(b'{"execute": "query-name"}')
+    assert "return" in lines(reader, 1)[0]
+    for client in idle + [working]:
+        client.close()
+
     took = answer_while_flooded(qmp, human)
     assert took < 10, f"an operator waited {took:.1f} s"
     print(f"all is well; an operator waited {took:.2f} s")

@@ -20,6 +20,25 @@ watch watched
 continue
 printf "remainder %lu\n", counter % 64
 delete
+rwatch counter
+continue
+delete
+awatch counter
+continue
+delete
+set var $xmm1.v2_int64[0] = 0x9900aabbccddeeff
+set var $xmm1.v2_int64[1] = 0x1122334455667788
+printf "xmm1 = "
+output/x $xmm1.uint128
+echo \n
+set var $st0 = 2.5
+printf "st0 = %g\n", $st0
+set var $gs_base = 0xffff800000001000
+printf "gs_base = 0x%lx\n", $gs_base
+set var $here = *(unsigned long *)&innermost
+maintenance packet Qqemu.PhyMemMode:1
+printf "memory by physical address: %d\n", *(unsigned long *)&innermost == $here
+maintenance packet Qqemu.PhyMemMode:0
 set var watched = 1000000
 set var $rax = 0x123456789a
 print/x $rax
