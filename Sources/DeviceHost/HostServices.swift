@@ -92,6 +92,9 @@ public final class HostServices {
   /// Adds to one of the counters that the operator is told (``DeviceCounter``).
   public func count(_ value: UInt64, in counter: Int) { lane.count(value, in: counter) }
 
+  /// What was counted so far, also by the processes before this one.
+  public func counted(_ counter: Int) -> UInt64 { lane.counter(counter) }
+
   // MARK: - Requests to the core
 
   /// Whether a vCPU waits for the end of what is being done: it copies at once.

@@ -12,6 +12,8 @@ public enum DeviceCounter {
     case trims
     /// Requests that the host has failed.
     case errors
+    /// How long the requests took that did not fail, in nanoseconds.
+    case readTime, writeTime, flushTime
   }
 
   /// Of vmdev-serial: the bytes of a port.
@@ -27,7 +29,7 @@ public enum DeviceCounter {
   public static let ports = 4
 
   /// The place of a drive's counter; slot 0 is ide0.0, slot 3 ide1.1.
-  public static func place(_ counter: Drive, slot: Int) -> Int { 8 * slot + counter.rawValue }
+  public static func place(_ counter: Drive, slot: Int) -> Int { 16 * slot + counter.rawValue }
 
   /// The place of a port's counter; port 0 is COM1.
   public static func place(_ counter: Port, port: Int) -> Int { 2 * port + counter.rawValue }

@@ -187,6 +187,12 @@ public final class DeviceLane: Sendable {
     memory.release64(memory.acquire64(at: at) &+ value, at: at)
   }
 
+  /// What was counted so far.
+  public func counter(_ index: Int) -> UInt64 {
+    precondition(index < LaneLayout.counters, "no such counter")
+    return memory.acquire64(at: LaneLayout.countersOffset + 8 * index)
+  }
+
   // MARK: - Mirrored reads
 
   /// Publishes a mirrored register's value, or takes it back with `nil`.

@@ -195,7 +195,7 @@ public struct MetricsReply: Equatable, WireCodable, Sendable {
 
     public init(from reader: inout WireReader) throws(ProtocolError) {
       let count: UInt32 = try reader.get("counters")
-      guard count <= 8 else { throw ProtocolError("\(count) counters") }
+      guard count <= 16 else { throw ProtocolError("\(count) counters") }
       values = []
       for _ in 0..<count { values.append(try reader.get("counter")) }
     }

@@ -96,13 +96,20 @@ public struct MetricsText {
     (.flushes, "drive_flushes_total", "Flushes of a drive's write cache."),
     (.trims, "drive_trims_total", "Requests that gave up parts of a drive's image."),
     (.errors, "drive_errors_total", "Requests that the host has failed."),
+    (.readTime, "drive_read_seconds_total", "Time that reads took."),
+    (.writeTime, "drive_write_seconds_total", "Time that writes took."),
+    (.flushTime, "drive_flush_seconds_total", "Time that flushes took."),
   ]
 
   private mutating func drives(_ metrics: MetricsReply, _ drives: [Int]) {
     for (counter, name, help) in Self.driveFamilies where !drives.isEmpty {
       family(name, "counter", help)
       for slot in drives where slot < metrics.drives.count {
-        sample(name, [("drive", "ide\(slot / 2).\(slot % 2)")], "\(metrics.drives[slot][counter])")
+        let value = metrics.drives[slot][counter]
+        let isTime = counter.rawValue >= DeviceCounter.Drive.readTime.rawValue
+        sample(
+          name, [("drive", "ide\(slot / 2).\(slot % 2)")],
+          isTime ? Self.seconds(value) : "\(value)")
       }
     }
   }

@@ -5,40 +5,32 @@ import DeviceProtocol
 import IDE
 import LinuxSystem
 
-/// What a drive has done, and how long it took in nanoseconds.
-struct DriveCounts: Sendable {
-  var readBytes: UInt64 = 0
-  var writtenBytes: UInt64 = 0
-  var reads: UInt64 = 0
-  var writes: UInt64 = 0
-  var flushes: UInt64 = 0
-  var readTime: UInt64 = 0
-  var writeTime: UInt64 = 0
-  var flushTime: UInt64 = 0
-}
-
 /// What the operator is told of the drives.
 extension IDEEndpoint {
-  /// Counts a request that the workers have done.
-  mutating func count(_ completion: Completions.Completion) {
-    guard completion.outcome.result == .ok else { return }
+  /// Counts what was done, for the operator.
+  func count(_ completion: Completions.Completion, _ services: HostServices) {
     let request = completion.request
     let channel = request.channel & 1
-    let slot = channel << 1 | request.drive & 1
+    func add(_ counter: DeviceCounter.Drive, _ value: UInt64 = 1) {
+      services.count(
+        value, in: DeviceCounter.place(counter, slot: channel << 1 | request.drive & 1))
+    }
+    guard completion.outcome.result == .ok else { return add(.errors) }
     let time = HostClock.monotonic() &- sides[channel].started
     switch request.kind {
-    case .read(_, let count):
-      counts[slot].reads &+= 1
-      counts[slot].readBytes &+= UInt64(count) * UInt64(request.sectorSize)
-      counts[slot].readTime &+= time
+    case .read(_, let count), .verify(_, let count):
+      add(.reads)
+      add(.readBytes, UInt64(count) * UInt64(request.sectorSize))
+      add(.readTime, time)
     case .write(_, let count, _):
-      counts[slot].writes &+= 1
-      counts[slot].writtenBytes &+= UInt64(count) * UInt64(request.sectorSize)
-      counts[slot].writeTime &+= time
+      add(.writes)
+      add(.writtenBytes, UInt64(count) * UInt64(request.sectorSize))
+      add(.writeTime, time)
     case .flush:
-      counts[slot].flushes &+= 1
-      counts[slot].flushTime &+= time
-    case .verify, .trim, .copyBuffer: break
+      add(.flushes)
+      add(.flushTime, time)
+    case .trim: add(.trims)
+    case .copyBuffer: break
     }
   }
 
@@ -51,15 +43,17 @@ extension IDEEndpoint {
         slot: UInt8(slot), hasMedium: disc?.hasMedium ?? true,
         isTrayOpen: disc?.isTrayOpen ?? false, isLocked: disc?.isLocked ?? false,
         byteCount: drives[slot]?.virtualSize ?? 0)
-      let counts = counts[slot]
-      drive.readBytes = counts.readBytes
-      drive.writtenBytes = counts.writtenBytes
-      drive.reads = counts.reads
-      drive.writes = counts.writes
-      drive.flushes = counts.flushes
-      drive.readTime = counts.readTime
-      drive.writeTime = counts.writeTime
-      drive.flushTime = counts.flushTime
+      func counted(_ counter: DeviceCounter.Drive) -> UInt64 {
+        services.counted(DeviceCounter.place(counter, slot: slot))
+      }
+      drive.readBytes = counted(.readBytes)
+      drive.writtenBytes = counted(.writtenBytes)
+      drive.reads = counted(.reads)
+      drive.writes = counted(.writes)
+      drive.flushes = counted(.flushes)
+      drive.readTime = counted(.readTime)
+      drive.writeTime = counted(.writeTime)
+      drive.flushTime = counted(.flushTime)
       reply.drives.append(drive)
     }
     return reply

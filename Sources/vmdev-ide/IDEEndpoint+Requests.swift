@@ -84,7 +84,6 @@ extension IDEEndpoint {
     let channel = request.channel & 1
     sides[channel].running = nil
     count(completion, services)
-    count(completion)
     // The guest may have given it up, or the machine may have been reset.
     guard controller.request(channel: channel) == request, let bounce = services.bounce else {
       return
@@ -103,27 +102,6 @@ extension IDEEndpoint {
     }
     end(request, result)
     keepBuffer(channel, services)
-  }
-
-  /// Counts what was done, for the operator.
-  private func count(_ completion: Completions.Completion, _ services: HostServices) {
-    let request = completion.request
-    let slot = (request.channel & 1) * 2 + request.drive & 1
-    func add(_ counter: DeviceCounter.Drive, _ value: UInt64 = 1) {
-      services.count(value, in: DeviceCounter.place(counter, slot: slot))
-    }
-    guard completion.outcome.result == .ok else { return add(.errors) }
-    switch request.kind {
-    case .read(_, let count), .verify(_, let count):
-      add(.reads)
-      add(.readBytes, UInt64(count) * UInt64(request.sectorSize))
-    case .write(_, let count, _):
-      add(.writes)
-      add(.writtenBytes, UInt64(count) * UInt64(request.sectorSize))
-    case .flush: add(.flushes)
-    case .trim: add(.trims)
-    case .copyBuffer: break
-    }
   }
 
   /// What the guest is told of a request's end; `nil` when it is held and done again later.

@@ -19,8 +19,6 @@ struct IDEEndpoint: DeviceEndpoint {
   var drives: [Drive?]
   /// What is done when the host fails a request, for each drive.
   let policies: [ErrorPolicies]
-  /// What the drives have done; it begins with the process.
-  var counts = [DriveCounts](repeating: DriveCounts(), count: 4)
   /// Where the trays were last, for each slot; `nil` before the first look, and without a tray.
   var trays = [Bool?](repeating: nil, count: 4)
   let hasTrays: Bool

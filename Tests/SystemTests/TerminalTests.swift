@@ -13,11 +13,14 @@ final class TmuxTerminal {
     self.scratch = scratch
     socket = scratch["tmux.sock"]
     // What the terminal is like is seen by the shell that started the command. Its server outlives
-    // the client, and may not keep what Foundation's Process watches it by: Python closes that.
+    // the client, and may not keep what Foundation's Process watches it by: Python closes that. Nor
+    // may it inherit blocked signals: it would never end.
     try Tool.run(
       "python3",
       [
-        "-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", "tmux",
+        "-c",
+        "import signal, subprocess, sys; signal.pthread_sigmask(signal.SIG_SETMASK, []); "
+          + "sys.exit(subprocess.run(sys.argv[1:]).returncode)", "tmux",
         "-S", socket, "-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "50",
         "stty -a > \(scratch["before"]); \(command); echo code=$?; stty -a > \(scratch["after"]); "
           + "sleep 300",
