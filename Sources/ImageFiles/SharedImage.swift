@@ -7,7 +7,8 @@ internal import Synchronization
 ///
 /// Under the image's lock a request only finds out where its bytes are, or takes clusters for
 /// them; pieces of tables are read, and space is given back to the host, without it. What changes
-/// tables and refcounts writes them under it. Meanwhile it holds the guest clusters that it touches: shared for reads and for writes
+/// tables and refcounts writes them under it. Meanwhile it holds the guest clusters that it
+/// touches: shared for reads and for writes
 /// in place, exclusively for what changes how they are kept (allocation, copy on write, zeroing,
 /// discarding). So what a request has found out stays so until its transfer has ended, and a
 /// cluster is given to somebody else only after that.
@@ -43,7 +44,7 @@ public final class SharedImage<
   public func read(into buffer: inout MutableSpan<UInt8>, at offset: UInt64)
     throws(BlockImageError)
   {
-    try check(offset, buffer.count)
+    try check(offset, UInt64(buffer.count))
     if let raw { return try raw.port.read(into: &buffer, at: offset, cipher: nil) }
     let ticket = ranges.lock(clusters(offset, buffer.count), isExclusive: false)
     defer { ranges.unlock(ticket) }
@@ -84,7 +85,7 @@ public final class SharedImage<
 
   /// Writes `bytes` to the disk at `offset`.
   public func write(_ bytes: Span<UInt8>, at offset: UInt64) throws(BlockImageError) {
-    try check(offset, bytes.count)
+    try check(offset, UInt64(bytes.count))
     guard !bytes.isEmpty else { return }
     if let raw {
       guard raw.isWritable else { throw .notWritable(reason: "it was opened read-only") }
@@ -140,9 +141,9 @@ public final class SharedImage<
 
   // MARK: What is held
 
-  private func check(_ offset: UInt64, _ count: Int) throws(BlockImageError) {
-    guard offset <= virtualSize, UInt64(count) <= virtualSize - offset else {
-      throw .outOfRange(offset: offset, count: UInt64(count), virtualSize: virtualSize)
+  private func check(_ offset: UInt64, _ count: UInt64) throws(BlockImageError) {
+    guard offset <= virtualSize, count <= virtualSize - offset else {
+      throw .outOfRange(offset: offset, count: count, virtualSize: virtualSize)
     }
   }
 
@@ -186,9 +187,7 @@ public final class SharedImage<
     _ raw: (port: Storage.Port, isWritable: Bool), _ offset: UInt64, _ count: UInt64
   ) throws(BlockImageError) {
     guard raw.isWritable else { throw .notWritable(reason: "it was opened read-only") }
-    guard offset <= virtualSize, count <= virtualSize - offset else {
-      throw .outOfRange(offset: offset, count: count, virtualSize: virtualSize)
-    }
+    try check(offset, count)
     guard count > 0 else { return }
     do throws(StorageError) { try raw.port.discard(at: offset, count: count) } catch {
       throw .storage(error)
