@@ -11,6 +11,8 @@ struct VGAEndpoint: DeviceEndpoint {
   private var vga: VGAController
   private let romByteCount: UInt32
   private var memory: MappedVideoMemory?
+  /// What the core maps into the legacy window, as far as this process knows; not state.
+  private var mapped: VGAController.LinearWindow?
 
   /// The regions of the claims.
   private enum Region {
@@ -113,7 +115,43 @@ struct VGAEndpoint: DeviceEndpoint {
     memory = MappedVideoMemory(mapping: mapping)
   }
 
-  mutating func reset(_ services: HostServices) { vga.reset() }
+  mutating func reset(_ services: HostServices) {
+    vga.reset()
+    mapped = nil
+  }
+
+  mutating func ready(_ sources: UInt64, services: HostServices) {
+    // What the process before has had mapped is not known; the next answer maps it anew.
+    if vga.linearWindow != nil { unmap(services) }
+  }
+
+  // MARK: - The legacy window
+
+  /// Has the core map what is plain memory in the legacy window, before the guest goes on.
+  ///
+  /// Without a vCPU that waits, what was posted before could overtake what the guest then writes
+  /// there: the next access with one begins the mapping.
+  private mutating func updateWindow(_ services: HostServices) {
+    let wanted = vga.linearWindow
+    guard wanted != mapped else { return }
+    guard let wanted, services.isWaitedFor else {
+      if mapped != nil { unmap(services) }
+      return
+    }
+    let isMapped = services.mapWindow(
+      WindowMapping(
+        region: Region.window, offset: UInt32(wanted.offset), byteCount: UInt32(wanted.byteCount),
+        memoryOffset: UInt32(wanted.memoryOffset),
+        guards: VGAController.windowRegisters.map {
+          WindowMapping.Guard(region: Region.ports, offset: UInt32($0 - Self.portBase))
+        }))
+    mapped = isMapped ? wanted : nil
+  }
+
+  private mutating func unmap(_ services: HostServices) {
+    _ = services.mapWindow(WindowMapping(region: Region.window, isMapped: false))
+    mapped = nil
+  }
 }
 
 // MARK: - Accesses
@@ -123,6 +161,7 @@ extension VGAEndpoint {
     region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
   ) -> UInt64 {
     guard let memory, offset <= UInt64(UInt32.max) else { return width.floating }
+    defer { updateWindow(services) }
     let place = UInt16(truncatingIfNeeded: offset)
     switch region {
     case Region.ports:
@@ -169,6 +208,7 @@ extension VGAEndpoint {
     }
     // Before the answer: the guest may write there right after, without an exit.
     if let cleared { memory.fill(cleared, with: 0) }
+    if region != Region.window { updateWindow(services) }
   }
 }
 
