@@ -11,8 +11,10 @@ struct VGAEndpoint: DeviceEndpoint {
   private var vga: VGAController
   private let romByteCount: UInt32
   private var memory: MappedVideoMemory?
-  /// What the core maps into the legacy window, as far as this process knows; not state.
+  /// What the core maps into the legacy window because this process has asked for it; not state.
   private var mapped: VGAController.LinearWindow?
+  /// Whether the core may map something, for this process or one before it.
+  private var mayBeMapped = false
 
   /// The regions of the claims.
   private enum Region {
@@ -43,7 +45,10 @@ struct VGAEndpoint: DeviceEndpoint {
   }
 
   @specialized(where V == StateEncoder)
-  mutating func visitState<V: StateVisitor>(_ visitor: inout V) { visitor.part("vga", &vga) }
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
+    visitor.part("vga", &vga)
+    visitor.field("mayBeMapped", &mayBeMapped)
+  }
 
   func claims() -> Claims {
     typealias Model = VGAController.Claims
@@ -117,12 +122,7 @@ struct VGAEndpoint: DeviceEndpoint {
 
   mutating func reset(_ services: HostServices) {
     vga.reset()
-    mapped = nil
-  }
-
-  mutating func ready(_ sources: UInt64, services: HostServices) {
-    // What the process before has had mapped is not known; the next answer maps it anew.
-    if vga.linearWindow != nil { unmap(services) }
+    (mapped, mayBeMapped) = (nil, false)
   }
 
   // MARK: - The legacy window
@@ -133,9 +133,12 @@ struct VGAEndpoint: DeviceEndpoint {
   /// there: the next access with one begins the mapping.
   private mutating func updateWindow(_ services: HostServices) {
     let wanted = vga.linearWindow
-    guard wanted != mapped else { return }
+    guard wanted != mapped || mapped == nil && mayBeMapped else { return }
     guard let wanted, services.isWaitedFor else {
-      if mapped != nil { unmap(services) }
+      if mayBeMapped {
+        _ = services.mapWindow(WindowMapping(region: Region.window, isMapped: false))
+      }
+      (mapped, mayBeMapped) = (nil, false)
       return
     }
     let isMapped = services.mapWindow(
@@ -145,12 +148,7 @@ struct VGAEndpoint: DeviceEndpoint {
         guards: VGAController.windowRegisters.map {
           WindowMapping.Guard(region: Region.ports, offset: UInt32($0 - Self.portBase))
         }))
-    mapped = isMapped ? wanted : nil
-  }
-
-  private mutating func unmap(_ services: HostServices) {
-    _ = services.mapWindow(WindowMapping(region: Region.window, isMapped: false))
-    mapped = nil
+    (mapped, mayBeMapped) = (isMapped ? wanted : nil, isMapped)
   }
 }
 
