@@ -58,6 +58,9 @@ public final class HostServices {
   /// The descriptor that came with the request being served (screendump, medium).
   public internal(set) var attached: Descriptor?
 
+  /// Whether the reset under way wakes a suspended machine (``Request/wake``).
+  public internal(set) var isWaking = false
+
   // MARK: - Lines
 
   /// Drives an interrupt line; the order is that of the claims.

@@ -50,8 +50,9 @@ extension ServiceLoop {
     if lane.head != tail { drain(&endpoint, to: lane.head) }
     do {
       switch request {
-      case .reset:
+      case .reset, .wake:
         let _: Empty = try packet.decode()
+        services.isWaking = header.request == Request.wake.rawValue
         endpoint.reset(services)
         commit(&endpoint)
         endpoint.publish(services)

@@ -43,6 +43,9 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case notice = 32
   /// Device to core: a part of a memory region shows memory of the device, or no longer.
   case mapWindow = 40
+  /// Core to device: the machine is reset to wake; as ``reset``, but what only firmware programs,
+  /// and systems do not save, stays.
+  case wake = 41
 }
 
 /// The fixed header of every message.

@@ -110,9 +110,10 @@ public struct IDEController: DeviceState, Sendable {
 
   /// Resets the function and its drives as the machine's reset line does.
   ///
-  /// Requests that are out become stale: their completions will be ignored.
-  public mutating func reset() {
-    configuration = IDEPCIConfiguration()
+  /// Requests that are out become stale: their completions will be ignored. If the machine wakes the
+  /// timing registers stay, with the bits by which firmware lets the channels decode.
+  public mutating func reset(isWaking: Bool = false) {
+    if !isWaking { configuration = IDEPCIConfiguration() }
     for index in channels.indices {
       var fresh = IDEChannel(index: index)
       fresh.drives = channels[index].drives

@@ -138,15 +138,16 @@ extension DeviceLink {
   }
 
   /// Tells the device that the machine is reset; `nil` when its successor is to be told.
-  func beginReset() -> (process: UInt32, ask: Ask?)? {
+  func beginReset(isWaking: Bool) -> (process: UInt32, ask: Ask?)? {
     let process = state.withLock { state -> UInt32? in
+      state.isWaking = isWaking
       state.windows = [:]
       state.descriptors = [:]
       guard status != .up else { return state.process }
       state.isResetDue = state.claims != nil
       return nil
     }
-    return process.map { ($0, begin(.reset, Empty())) }
+    return process.map { ($0, begin(isWaking ? .wake : .reset, Empty())) }
   }
 
   /// Waits until the device is reset; one that is not by `end` is at fault.
@@ -160,7 +161,7 @@ extension DeviceLink {
       machine.fault(self, process, .deadline, "no reply to a reset")
       // A successor that is up already has not had its time yet.
       end = max(end, HostClock.monotonic() + 1_000_000_000)
-      begun = beginReset()
+      begun = beginReset(isWaking: state.withLock(\.isWaking))
     }
     state.withLock { isResetDue.store($0.isResetDue, ordering: .releasing) }
     clearSlots()

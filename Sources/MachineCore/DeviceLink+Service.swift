@@ -162,11 +162,11 @@ extension DeviceLink {
   private func resetLate(_ channel: Channel, _ process: UInt32, _ machine: Machine)
     throws(ChannelError)
   {
-    let sequence = state.withLock { state in
+    let (sequence, isWaking) = state.withLock { state in
       state.nextSequence &+= 1
-      return state.nextSequence &- 1
+      return (state.nextSequence &- 1, state.isWaking)
     }
-    try channel.request(.reset, sequence: sequence, Empty())
+    try channel.request(isWaking ? .wake : .reset, sequence: sequence, Empty())
     while true {
       let packet = try receive(channel, process, timeout: Self.patience)
       if packet.header.flags.contains(.reply), packet.header.sequence == sequence { break }
@@ -279,7 +279,7 @@ extension DeviceLink {
       }
       machine.post(.notice(message))
       try answer(header, Empty(), channel)
-    case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input, .medium,
+    case .hello, .claim, .ready, .reset, .wake, .pause, .resume, .quit, .screendump, .input, .medium,
       .powerButton, .pointer, .drives:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
     }

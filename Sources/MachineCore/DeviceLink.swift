@@ -62,6 +62,8 @@ final class DeviceLink: Sendable {
     var record = FaultRecord()
     /// The machine was reset while there was no process to tell.
     var isResetDue = false
+    /// Whether the last reset was one to wake.
+    var isWaking = false
   }
 
   /// What a device's processes failed on, one after the other.

@@ -116,7 +116,7 @@ extension Machine {
       return
     }
     accelerator.collected?.discard()
-    let begun = links.map { $0.beginReset() }
+    let begun = links.map { $0.beginReset(isWaking: isWaking) }
     let end = HostClock.monotonic() + 5_000_000_000
     for (link, one) in zip(links, begun) { link.finishReset(one, by: end, self) }
     do throws(ProtocolError) {

@@ -197,7 +197,7 @@ struct IDEEndpoint: DeviceEndpoint {
 
   mutating func reset(_ services: HostServices) {
     // What is in flight comes back with an old tag; a new request waits for it.
-    controller.reset()
+    controller.reset(isWaking: services.isWaking)
     for channel in 0..<2 {
       sides[channel].isWindowOpen = false
       sides[channel].isHeld = false

@@ -69,7 +69,7 @@ import Testing
     let device = try ExampleDevice()
     try device.handshake()
     try device.write(0, 0x77)
-    for request in [Request.pause, .resume, .reset, .quit] {
+    for request in [Request.pause, .resume, .reset, .wake, .quit] {
       try device.channel.request(request, sequence: 9, Empty())
       let packet = try device.channel.receive(timeout: ExampleDevice.timeout)
       #expect(packet.header.sequence == 9)

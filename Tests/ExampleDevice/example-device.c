@@ -336,6 +336,7 @@ static void do_message(void) {
   if (fd_count) die("descriptors that do not belong to the message");
   switch (h.request) {
     case BH_REQUEST_RESET:
+    case BH_REQUEST_WAKE:
     case BH_REQUEST_PAUSE:
     case BH_REQUEST_RESUME:
     case BH_REQUEST_QUIT:
@@ -343,7 +344,7 @@ static void do_message(void) {
       break;
     default: die("a request that this device does not know");
   }
-  if (h.request == BH_REQUEST_RESET) {
+  if (h.request == BH_REQUEST_RESET || h.request == BH_REQUEST_WAKE) {
     memset(&state, 0, sizeof state);
     commit();
     show();
