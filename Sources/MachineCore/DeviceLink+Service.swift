@@ -279,7 +279,8 @@ extension DeviceLink {
       }
       machine.post(.notice(message))
       try answer(header, Empty(), channel)
-    case .hello, .claim, .ready, .reset, .wake, .pause, .resume, .quit, .screendump, .input, .medium,
+    case .hello, .claim, .ready, .reset, .wake, .pause, .resume, .quit, .screendump, .input,
+      .medium,
       .powerButton, .pointer, .drives:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
     }
