@@ -41,6 +41,10 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case drives = 31
   /// Device to core: something that the operator may want to know.
   case notice = 32
+  /// Core to device: make a drive's disk larger or smaller.
+  case resize = 40
+  /// Core to device: a serial port's peer sends a break.
+  case sendBreak = 41
 }
 
 /// The fixed header of every message.
