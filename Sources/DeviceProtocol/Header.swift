@@ -41,10 +41,12 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case drives = 31
   /// Device to core: something that the operator may want to know.
   case notice = 32
+  /// Device to core: a part of a memory region shows memory of the device, or no longer.
+  case mapWindow = 40
   /// Core to device: make a drive's disk larger or smaller.
-  case resize = 40
+  case resize = 60
   /// Core to device: a serial port's peer sends a break.
-  case sendBreak = 41
+  case sendBreak = 61
 }
 
 /// The fixed header of every message.

@@ -39,7 +39,7 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   case openMedium = 122
   /// Monitor to launcher: make the socket for a debugger, or take it away
   /// (``DebuggerSocketRequest``); the reply (``DebuggerSocketReply``) brings the socket.
-  case debuggerSocket = 130
+  case debuggerSocket = 140
 }
 
 /// ``LaunchRequest/report``.

@@ -241,6 +241,21 @@ extension DeviceLink {
         return
       }
       try answer(header, Empty(), channel)
+    case .mapWindow:
+      let message: WindowMapping = try decode(packet)
+      let memory = state.withLock { state in
+        state.backings.first { $0.claim.memory == message.memory && $0.claim.kind == .readWrite }?
+          .claim.byteCount ?? 0
+      }
+      do throws(ProtocolError) {
+        try machine.change { board throws(ProtocolError) in
+          try board.mapWindow(self, message, memoryByteCount: UInt64(memory))
+        }
+      } catch {
+        try answer(header, Refusal(error.reason), channel, [.reply, .refusal])
+        return
+      }
+      try answer(header, Empty(), channel)
     case .routePIRQ:
       let message: PIRQRoutes = try decode(packet)
       try requireChipset(request)

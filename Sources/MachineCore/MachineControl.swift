@@ -95,6 +95,9 @@ public final class MachineControl {
         settleRestarts()
       case .reset(let reason): reset(reason, byGuest: true)
       case .end(let code, let reason): end(code, reason, byGuest: true)
+      case .suspend:
+        if machine.suspend() { announce(EventMessage(.suspend, byGuest: true)) }
+      case .wake: wake()
       case .fault(let message): fault(message)
       case .hold(let reason):
         pauseForHost(reason)
@@ -118,6 +121,16 @@ public final class MachineControl {
       announce(EventMessage(.reset, byGuest: byGuest, detail: reason))
     } catch {
       end(2, "the machine could not be reset: \(error)")
+    }
+  }
+
+  /// Resets the machine as one that wakes.
+  private func wake() {
+    do throws(KVMError) {
+      try machine.reset(isWaking: true)
+      announce(EventMessage(.wakeup))
+    } catch {
+      end(2, "the machine could not be woken: \(error)")
     }
   }
 
@@ -260,8 +273,9 @@ public final class MachineControl {
     case .port: try accessPort(packet, client)
     case .medium: try changeMedium(packet, client)
     case .powerButton:
+      let wakes = machine.progress.withLock { $0.isSuspended }
       try forward(packet, to: "piix", as: .powerButton, Empty.self, client)
-      announce(EventMessage(.powerdown))
+      if !wakes { announce(EventMessage(.powerdown)) }
     case .stop:
       reply(client, packet, Empty())
       end(0, "the operator stopped the machine")

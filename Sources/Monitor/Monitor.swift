@@ -66,9 +66,9 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   /// Read or write a port (``PortRequest``, ``PortReply``).
   case port = 263
   /// Make a drive's disk larger or smaller (`ResizeRequest`).
-  case resize = 270
+  case resize = 280
   /// Send a break to a serial port's receiver (`BreakRequest`).
-  case sendBreak = 271
+  case sendBreak = 281
 }
 
 /// Names one device of the machine.

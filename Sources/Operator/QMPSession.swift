@@ -65,6 +65,8 @@ public struct QMPSession {
     case .reset: "RESET"
     case .shutdown: "SHUTDOWN"
     case .powerdown: "POWERDOWN"
+    case .suspend: "SUSPEND"
+    case .wakeup: "WAKEUP"
     case .deviceRestarted: "__org.bulkhead_DEVICE_RESTARTED"
     case .deviceFault: "__org.bulkhead_DEVICE_FAULT"
     case .hostError: "BLOCK_IO_ERROR"
@@ -85,7 +87,7 @@ public struct QMPSession {
     guard let name = Self.name(of: event.kind) else { return nil }
     let guest = JSONValue.bool(event.byGuest)
     switch event.kind {
-    case .resume, .stop, .powerdown: return (name, nil)
+    case .resume, .stop, .powerdown, .suspend, .wakeup: return (name, nil)
     case .reset:
       let reason: JSONValue = event.byGuest ? "guest-reset" : "host-qmp-system-reset"
       return (name, ["guest": guest, "reason": reason])

@@ -35,7 +35,7 @@ QUERIES = [
     ("query-kvm", {}), ("query-machines", {}), ("query-memory-size-summary", {}),
     ("query-block", {}), ("query-blockstats", {}), ("query-blockstats", {"query-nodes": False}),
     ("query-chardev", {}), ("query-vnc", {}), ("query-pci", {}), ("query-name", {}),
-    ("query-uuid", {}), ("query-dump-guest-memory-capability", {}),
+    ("query-uuid", {}), ("query-dump-guest-memory-capability", {}), ("query-current-machine", {}),
 ]
 
 # Wrong arguments beyond wrong types: QEMU's class is ours; with True its words are, too.
@@ -69,6 +69,7 @@ WRONG = [
     ("input-send-event", {"events": [{"type": "nope", "data": {}}]}, True),
     ("input-send-event", {"events": [
         {"type": "rel", "data": {"axis": "z", "value": 1}}]}, True),
+    ("system_wakeup", {}, True),
     ("qom-list", {"path": "/nowhere"}, True), ("qom-list", {"path": "nowhere"}, True),
     ("qom-list", {"path": ""}, True),
     ("qom-get", {"path": "/machine", "property": "nope"}, True),
@@ -342,6 +343,9 @@ async def compare_actions(ours, theirs, own, qemu):
                 seen = []
                 while len(seen) < len(events) or not listener.empty():
                     event = await asyncio.wait_for(listener.get(), 20)
+                    # A firmware that is reset while it starts may reset the machine once more.
+                    if event["event"] == "RESET" and event["data"]["guest"]:
+                        continue
                     if event["event"] in qemu.entries and event["event"] in own.entries:
                         schema.check_event(event)
                         seen.append(event)
@@ -437,7 +441,7 @@ async def main(socket, schema_file, output, media, accelerator):
         both = sorted(name for name in await names(ours) & await names(theirs)
                       if not LEFT_OUT.search(name))
         tested = {"qom-list", "qom-get", "stop", "cont", "system_reset", "system_powerdown",
-                  "inject-nmi", "send-key", "input-send-event", "eject", "block_resize",
+                  "system_wakeup", "inject-nmi", "send-key", "input-send-event", "eject", "block_resize",
                   "blockdev-change-medium", "screendump", "pmemsave", "memsave",
                   "dump-guest-memory", "human-monitor-command"} | {one for one, _ in QUERIES}
         assert set(both) == tested, set(both) ^ tested
