@@ -142,7 +142,11 @@ public final class SharedImage<
   ) throws(BlockImageError) -> Result {
     let ticket = ranges.lock(0..<UInt64.max, isExclusive: true)
     defer { ranges.unlock(ticket) }
-    return try image.withLock { (image) throws(BlockImageError) in try body(&image) }
+    return try image.withLock { (image) throws(BlockImageError) in
+      // It may have another size then.
+      defer { size.store(image.virtualSize, ordering: .releasing) }
+      return try body(&image)
+    }
   }
 
   /// Makes the disk larger or smaller.
@@ -152,11 +156,10 @@ public final class SharedImage<
   public func resize(to count: UInt64) throws(BlockImageError) {
     let ticket = ranges.lock(0..<UInt64.max, isExclusive: true)
     defer { ranges.unlock(ticket) }
-    let result = try image.withLock { (image) throws(BlockImageError) in
+    try image.withLock { (image) throws(BlockImageError) in
+      defer { size.store(image.virtualSize, ordering: .releasing) }
       try image.resize(to: count)
-      return image.virtualSize
     }
-    size.store(result, ordering: .releasing)
   }
 
   // MARK: What is held
