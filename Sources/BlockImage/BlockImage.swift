@@ -108,6 +108,27 @@ public enum BlockImage<
     }
   }
 
+  /// Makes the disk larger or smaller.
+  ///
+  /// - Parameter size: The new size in bytes.
+  /// - Throws: When the format does not allow it or the storage fails.
+  public mutating func resize(to size: UInt64) throws(BlockImageError) {
+    switch consume self {
+    case .raw(var image):
+      do throws(BlockImageError) { try image.resize(to: size) } catch {
+        self = .raw(image)
+        throw error
+      }
+      self = .raw(image)
+    case .qcow2(var image):
+      do throws(BlockImageError) { try image.resize(to: size) } catch {
+        self = .qcow2(image)
+        throw error
+      }
+      self = .qcow2(image)
+    }
+  }
+
   /// Makes every finished write durable.
   public mutating func flush() throws(BlockImageError) {
     switch consume self {

@@ -28,6 +28,9 @@ public protocol BlockStorage: ~Copyable {
 
   /// Makes `count` bytes at `offset` read as zero, growing the storage where it can grow.
   mutating func zero(at offset: UInt64, count: UInt64) throws(StorageError)
+
+  /// Makes the storage `count` bytes long; what is new reads as zero.
+  mutating func resize(to count: UInt64) throws(StorageError)
 }
 
 extension BlockStorage where Self: ~Copyable {
@@ -49,6 +52,13 @@ extension BlockStorage where Self: ~Copyable {
   public mutating func discard(at offset: UInt64, count: UInt64) throws(StorageError) {}
 }
 
+extension BlockStorage where Self: ~Copyable {
+  /// Refuses: a storage has the length that it has, unless it says otherwise.
+  public mutating func resize(to count: UInt64) throws(StorageError) {
+    throw .pastEnd(offset: count)
+  }
+}
+
 /// Why a storage could not do what it was asked to.
 public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The host reported an error; `code` is its errno.
@@ -59,6 +69,8 @@ public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
   case readOnly
   /// The storage cannot grow to hold this offset.
   case pastEnd(offset: UInt64)
+  /// The storage's length has to be a multiple of so many bytes.
+  case misaligned(block: Int)
 
   public var description: String {
     switch self {
@@ -66,6 +78,7 @@ public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
     case .noSpace: "no space left on the host"
     case .readOnly: "the storage is read-only"
     case .pastEnd(let offset): "the storage ends before byte \(offset)"
+    case .misaligned(let block): "the length must be a multiple of \(block) bytes"
     }
   }
 }

@@ -235,10 +235,19 @@ extension QCOW2Image where Storage: ~Copyable {
       try flush()
     } else {
       try growL1(to: header.l1Entries(for: size))
+      // What the backing image has there must not come to light, also not when this is cut short.
+      if old < backingSize {
+        header.virtualSize = size
+        do throws(BlockImageError) {
+          try zero(at: old, count: min(size, backingSize) - old)
+          try flush()
+        } catch {
+          header.virtualSize = old
+          throw error
+        }
+      }
     }
     try storeSize(size)
-    // What the backing image has there must not come to light.
-    if size > old, old < backingSize { try zero(at: old, count: min(size, backingSize) - old) }
     try flush()
   }
 

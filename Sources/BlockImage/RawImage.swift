@@ -4,8 +4,8 @@
 public struct RawImage<Storage: BlockStorage & ~Copyable>: ~Copyable {
   var storage: Storage
   let isWritable: Bool
-  /// The size of the disk in bytes, fixed when the image was opened.
-  public let virtualSize: UInt64
+  /// The size of the disk in bytes: the file's when it was opened, or when it was resized.
+  public private(set) var virtualSize: UInt64
 
   /// Takes `storage` as it is; its length is the size of the disk.
   public init(storage: consuming Storage, writable: Bool) {
@@ -45,6 +45,21 @@ public struct RawImage<Storage: BlockStorage & ~Copyable>: ~Copyable {
   public mutating func discard(at offset: UInt64, count: UInt64) throws(BlockImageError) {
     try checkWrite(offset, count)
     do throws(StorageError) { try storage.discard(at: offset, count: count) } catch {
+      throw .storage(error)
+    }
+  }
+
+  /// Makes the disk larger or smaller.
+  ///
+  /// - Parameter size: The new size in bytes.
+  /// - Throws: When the image can't be written or the storage fails.
+  public mutating func resize(to size: UInt64) throws(BlockImageError) {
+    guard isWritable else { throw .notWritable(reason: "it was opened read-only") }
+    do throws(StorageError) {
+      try storage.resize(to: size)
+      virtualSize = size
+      try storage.flush()
+    } catch {
       throw .storage(error)
     }
   }

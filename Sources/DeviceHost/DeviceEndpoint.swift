@@ -96,6 +96,12 @@ public protocol DeviceEndpoint: DeviceState {
   /// Changes the disc of a drive; ``HostServices/attached`` is the new one's image. Only ide does.
   mutating func changeMedium(_ request: MediumRequest, services: HostServices) throws(Refusal)
 
+  /// Gives a disk another size; only ide does.
+  mutating func resize(_ request: ResizeRequest, services: HostServices) throws(Refusal)
+
+  /// Sends a break to a serial port's receiver; only serial does.
+  mutating func sendBreak(_ request: BreakRequest, services: HostServices) throws(Refusal)
+
   /// The operator presses the power button; only piix has one.
   mutating func pressPowerButton(_ services: HostServices) throws(Refusal)
 }
@@ -150,6 +156,12 @@ extension DeviceEndpoint {
   public mutating func changeMedium(
     _ request: MediumRequest, services: HostServices
   ) throws(Refusal) { throw Refusal("this device has no drives") }
+  public mutating func resize(
+    _ request: ResizeRequest, services: HostServices
+  ) throws(Refusal) { throw Refusal("this device has no drives") }
+  public mutating func sendBreak(
+    _ request: BreakRequest, services: HostServices
+  ) throws(Refusal) { throw Refusal("this device has no serial ports") }
   public mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {
     throw Refusal("this device has no power button")
   }

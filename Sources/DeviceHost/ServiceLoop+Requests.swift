@@ -110,6 +110,18 @@ extension ServiceLoop {
         try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
           try endpoint.changeMedium(message, services: services)
         }
+      case .resize:
+        let message: ResizeRequest = try packet.decode()
+        let services = services
+        try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
+          try endpoint.resize(message, services: services)
+        }
+      case .sendBreak:
+        let message: BreakRequest = try packet.decode()
+        let services = services
+        try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
+          try endpoint.sendBreak(message, services: services)
+        }
       case .powerButton:
         let _: Empty = try packet.decode()
         let services = services

@@ -46,6 +46,10 @@ public enum Request: UInt32, Sendable, CaseIterable {
   /// Core to device: the machine is reset to wake; as ``reset``, but what only firmware programs,
   /// and systems do not save, stays.
   case wake = 41
+  /// Core to device: make a drive's disk larger or smaller.
+  case resize = 60
+  /// Core to device: a serial port's peer sends a break.
+  case sendBreak = 61
 }
 
 /// The fixed header of every message.

@@ -37,6 +37,9 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   /// Monitor to launcher: open the image of a disc (``DiscRequest``); the reply brings its
   /// descriptor and size (``DiscReply``).
   case openMedium = 122
+  /// Monitor to launcher: make the socket for a debugger, or take it away
+  /// (``DebuggerSocketRequest``); the reply (``DebuggerSocketReply``) brings the socket.
+  case debuggerSocket = 140
 }
 
 /// ``LaunchRequest/report``.

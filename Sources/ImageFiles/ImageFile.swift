@@ -103,6 +103,7 @@ public struct ImageFile: SharedStorage, ~Copyable {
   public mutating func resize(to count: UInt64) throws(StorageError) {
     guard isWritable else { throw .readOnly }
     guard canGrow, count < FilePort.mostBytes else { throw .pastEnd(offset: count) }
+    guard count % UInt64(blockByteCount) == 0 else { throw .misaligned(block: blockByteCount) }
     do throws(SystemError) { try file.truncate(to: count) } catch {
       throw FilePort.storageError(error)
     }

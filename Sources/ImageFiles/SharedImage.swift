@@ -16,7 +16,11 @@ public final class SharedImage<
   Storage: SharedStorage & ~Copyable, Decompressor: ClusterDecompressor & Sendable
 >: Sendable {
   /// The size of the disk in bytes.
-  public let virtualSize: UInt64
+  public var virtualSize: UInt64 { size.load(ordering: .acquiring) }
+  private let size: Atomic<UInt64>
+  /// Whether the image is written, and its format.
+  public let isWritable: Bool
+  public let isRaw: Bool
   private let image: Shared<BlockImage<Storage, Decompressor>>
   private let ranges = RangeLock()
   private let decompressor: Decompressor
@@ -33,7 +37,9 @@ public final class SharedImage<
     _ image: consuming sending BlockImage<Storage, Decompressor>, decompressor: Decompressor
   ) {
     let info = image.info
-    virtualSize = image.virtualSize
+    size = Atomic(image.virtualSize)
+    isWritable = info.isWritable
+    isRaw = info.format == "raw"
     clusterSize = max(1, info.clusterSize)
     raw = info.format == "raw" ? (image.dataPort, info.isWritable) : nil
     self.decompressor = decompressor
@@ -136,7 +142,24 @@ public final class SharedImage<
   ) throws(BlockImageError) -> Result {
     let ticket = ranges.lock(0..<UInt64.max, isExclusive: true)
     defer { ranges.unlock(ticket) }
-    return try image.withLock { (image) throws(BlockImageError) in try body(&image) }
+    return try image.withLock { (image) throws(BlockImageError) in
+      // It may have another size then.
+      defer { size.store(image.virtualSize, ordering: .releasing) }
+      return try body(&image)
+    }
+  }
+
+  /// Makes the disk larger or smaller.
+  ///
+  /// - Precondition: Nobody reads or writes a raw image meanwhile: that holds nothing.
+  /// - Throws: When the format does not allow it or the storage fails.
+  public func resize(to count: UInt64) throws(BlockImageError) {
+    let ticket = ranges.lock(0..<UInt64.max, isExclusive: true)
+    defer { ranges.unlock(ticket) }
+    try image.withLock { (image) throws(BlockImageError) in
+      defer { size.store(image.virtualSize, ordering: .releasing) }
+      try image.resize(to: count)
+    }
   }
 
   // MARK: What is held

@@ -280,8 +280,7 @@ extension DeviceLink {
       machine.post(.notice(message))
       try answer(header, Empty(), channel)
     case .hello, .claim, .ready, .reset, .wake, .pause, .resume, .quit, .screendump, .input,
-      .medium,
-      .powerButton, .pointer, .drives:
+      .medium, .powerButton, .pointer, .drives, .resize, .sendBreak:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
     }
   }

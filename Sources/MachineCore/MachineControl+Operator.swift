@@ -63,8 +63,7 @@ extension MachineControl {
       let before = try self.state(request.index)
       var state = before
       state.registers = GeneralRegisters(request.general)
-      state.system.fs.base = request.segments[4].base
-      state.system.gs.base = request.segments[5].base
+      try state.system.take(request, from: VCPUReply(before, request.index))
       if state.xsave.count > 520, Array(state.xsave.prefix(512)) != request.fxsave {
         // MXCSR has bits that no processor takes; the header's bits say that the image counts.
         var image = request.fxsave
@@ -258,6 +257,49 @@ extension VCPUReply.Segment {
       | UInt32(segment.privilege & 3) << 13 | bit(segment.isPresent && !segment.isUnusable, 15)
       | bit(segment.available, 20) | bit(segment.isLong, 21) | bit(segment.is32Bit, 22)
       | bit(segment.isPageGranular, 23)
+  }
+}
+
+extension SystemRegisters {
+  /// Takes the segment and control registers that differ from what was shown.
+  fileprivate mutating func take(
+    _ request: VCPUReply, from shown: VCPUReply
+  ) throws(Refusal) {
+    let before = self
+    let places: [WritableKeyPath<SystemRegisters, Segment>] = [\.cs, \.ss, \.ds, \.es, \.fs, \.gs]
+    for (index, place) in places.enumerated()
+    where request.segments[index] != shown.segments[index] {
+      self[keyPath: place] = Segment(request.segments[index])
+    }
+    guard request.control != shown.control || self != before else { return }
+    cr0 = request.control[0]
+    cr2 = request.control[1]
+    cr3 = request.control[2]
+    cr4 = request.control[3]
+    cr8 = request.control[4]
+    efer = request.control[5]
+    complete()
+    if let reason = conflict(after: before) { throw Refusal(reason) }
+  }
+}
+
+extension Processor.Segment {
+  /// Reads a descriptor's bits, as ``VCPUReply/Segment/flags`` has them.
+  fileprivate init(_ segment: VCPUReply.Segment) {
+    self.init()
+    func bit(_ place: UInt32) -> Bool { segment.flags >> place & 1 == 1 }
+    selector = segment.selector
+    base = segment.base
+    limit = segment.limit
+    type = UInt8(segment.flags >> 8 & 15)
+    isCodeOrData = bit(12)
+    privilege = UInt8(segment.flags >> 13 & 3)
+    isPresent = bit(15)
+    available = bit(20)
+    isLong = bit(21)
+    is32Bit = bit(22)
+    isPageGranular = bit(23)
+    isUnusable = !isPresent
   }
 }
 

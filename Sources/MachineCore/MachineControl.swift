@@ -265,6 +265,9 @@ public final class MachineControl {
     case .input: try forward(packet, to: "piix", as: .input, InputRequest.self, client)
     case .pointer:
       try forward(packet, to: "piix", as: .pointer, PointerRequest.self, client)
+    case .resize: try forward(packet, to: "ide", as: .resize, ResizeRequest.self, client)
+    case .sendBreak:
+      try forward(packet, to: "serial", as: .sendBreak, BreakRequest.self, client)
     case .drives: try forward(packet, to: "ide", as: .drives, Empty.self, client)
     case .interruptChips: reply(client, packet, try interruptChips())
     case .port: try accessPort(packet, client)

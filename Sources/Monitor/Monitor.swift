@@ -33,7 +33,7 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case event = 221
   /// A vCPU's registers (``VCPURequest``, ``VCPUReply``).
   case vcpu = 222
-  /// Change a vCPU's general registers (``VCPUReply``).
+  /// Change a vCPU's registers (``VCPUReply``).
   case setVCPU = 223
   /// Bytes of guest memory (``MemoryRequest``, ``MemoryBytes``).
   case readMemory = 224
@@ -65,6 +65,10 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case interruptChips = 262
   /// Read or write a port (``PortRequest``, ``PortReply``).
   case port = 263
+  /// Make a drive's disk larger or smaller (`ResizeRequest`).
+  case resize = 280
+  /// Send a break to a serial port's receiver (`BreakRequest`).
+  case sendBreak = 281
 }
 
 /// Names one device of the machine.

@@ -121,16 +121,14 @@ extension GDBSession {
     return Self.text(bytes)
   }
 
-  /// Sets what can be set: the general registers, RIP and the flags, x87, SSE, FS's and GS's bases.
-  ///
-  /// Selectors and control registers, which others depend on, stay as they are.
+  /// Sets what can be set: all but the x87 unit's pointers.
   func setRegisters(_ rest: Substring) -> String {
     guard var cpu = try? machine.vcpu(current), let bytes = Self.bytes(rest) else { return "E01" }
     var at = 0
     for number in 0..<GDBTarget.count {
       let size = GDBTarget.bytes(number, cpu)?.count ?? 0
       guard at + size <= bytes.count else { break }
-      GDBTarget.set(number, Array(bytes[at..<at + size]), &cpu)
+      set(number, Array(bytes[at..<at + size]), &cpu)
       at += size
     }
     guard at >= 140 else { return "E01" }
@@ -141,9 +139,56 @@ extension GDBSession {
     let parts = rest.split(separator: "=")
     guard parts.count == 2, let number = Int(parts[0], radix: 16),
       let bytes = Self.bytes(parts[1]), var cpu = try? machine.vcpu(current),
-      bytes.count == GDBTarget.bytes(number, cpu)?.count, GDBTarget.set(number, bytes, &cpu)
+      bytes.count == GDBTarget.bytes(number, cpu)?.count, set(number, bytes, &cpu)
     else { return "E01" }
     return apply(cpu)
+  }
+
+  /// Sets a register, if it can be set; returns whether it can.
+  @discardableResult
+  private func set(_ number: Int, _ bytes: [UInt8], _ cpu: inout VCPUReply) -> Bool {
+    guard (18..<24).contains(number) else { return GDBTarget.set(number, bytes, &cpu) }
+    let selector = UInt16(bytes[0]) | UInt16(bytes[1]) << 8
+    guard selector != cpu.segments[number - 18].selector else { return true }
+    guard bytes[2] | bytes[3] == 0,
+      let segment = segment(selector, isCode: number == 18, cpu)
+    else { return false }
+    cpu.segments[number - 18] = segment
+    return true
+  }
+
+  /// What a segment register holds when a selector is loaded (SDM volume 3, 3.4.5); `nil` when
+  /// the descriptor is not one of its kind.
+  private func segment(
+    _ selector: UInt16, isCode: Bool, _ cpu: VCPUReply
+  ) -> VCPUReply.Segment? {
+    var segment = VCPUReply.Segment()
+    segment.selector = selector
+    let isVirtual8086 = cpu.flags >> 17 & 1 == 1
+    guard cpu.cr0 & 1 == 1, !isVirtual8086 else {
+      segment.base = UInt64(selector) << 4
+      segment.limit = 0xFFFF
+      segment.flags = (isCode ? 0x9B00 : 0x9300) | (isVirtual8086 ? 0x6000 : 0)
+      return segment
+    }
+    guard selector & ~3 != 0 else { return isCode ? nil : segment }
+    let isLocal = selector & 4 != 0
+    let base = isLocal ? cpu.segments[6].base : cpu.tables[0]
+    let limit = isLocal ? UInt64(cpu.segments[6].limit) : cpu.tables[1]
+    let offset = UInt64(selector & ~7)
+    guard offset + 7 <= limit, let bytes = machine.linear(base &+ offset, 8, cpu) else {
+      return nil
+    }
+    let low = bytes[..<4].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+    let high = bytes[4...].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+    // Present, of code or data, and of the register's kind.
+    guard high & 0x9000 == 0x9000, !isCode || high & 0x800 != 0 else { return nil }
+    segment.base = UInt64(low >> 16 | (high & 0xFF) << 16 | high & 0xFF00_0000)
+    segment.limit = low & 0xFFFF | high & 0xF_0000
+    if high & 0x80_0000 != 0 { segment.limit = segment.limit << 12 | 0xFFF }
+    // A segment that is loaded was accessed.
+    segment.flags = high & 0xF0_FF00 | 0x100
+    return segment
   }
 
   private func apply(_ cpu: VCPUReply) -> String {
@@ -170,6 +215,7 @@ extension GDBTarget {
     case 40..<56: image(160 + 16 * (number - 40), 16)
     case 56: image(24, 2)
     case 57, 58: cpu.segments[number - 57 + 4].base = value
+    case 59..<65: cpu.control[number - 59] = value
     default: return false
     }
     return true

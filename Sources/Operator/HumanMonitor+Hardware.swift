@@ -87,24 +87,29 @@ extension HumanMonitor {
 
   // MARK: - Discs and the mouse
 
-  func eject(_ rest: Substring) throws(CommandError) {
+  func eject(_ rest: Substring) throws(CommandError) -> String {
     var words = rest.split(separator: " ").map(String.init)
     let force = words.first == "-f"
     if force { words.removeFirst() }
-    guard words.count == 1 else { throw CommandError("eject: a block device name expected") }
+    guard words.count == 1 else { return Self.usage("eject", "block device name expected") }
     try Drives(machine: machine).eject(device: words[0], id: nil, force: force)
+    return ""
   }
 
-  func change(_ rest: Substring) throws(CommandError) {
+  func change(_ rest: Substring) throws(CommandError) -> String {
     var words = rest.split(separator: " ").map(String.init)
     let force = words.count > 1 && words[1] == "-f"
     if force { words.remove(at: 1) }
+    guard let device = words.first else {
+      return Self.usage("change", "block device name expected")
+    }
     guard (2...4).contains(words.count) else {
-      throw CommandError("change: a device and a file name expected")
+      return Self.usage("change", "filename expected")
     }
     try Drives(machine: machine).change(
-      device: words[0], id: nil, file: words[1], format: words.count > 2 ? words[2] : nil,
+      device: device, id: nil, file: words[1], format: words.count > 2 ? words[2] : nil,
       mode: words.count > 3 ? words[3] : nil, force: force)
+    return ""
   }
 
   /// `mouse_move dx dy [dz]`, `mouse_button state`: 1 left, 2 middle, 4 right.

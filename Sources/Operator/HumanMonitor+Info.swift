@@ -36,6 +36,7 @@ extension HumanMonitor {
     case "pci": return try pci()
     case "mtree": return try memoryTree()
     case "qtree": return try deviceTree()
+    case "qom-tree": return try objectTree(words.count > 1 ? words[1] : nil)
     case "roms": return try roms()
     case "mem": return try PageTableText(machine, try machine.vcpu(cpu)).ranges()
     case "tlb": return try PageTableText(machine, try machine.vcpu(cpu)).pages()

@@ -11,6 +11,7 @@ public struct HumanMonitor {
 
   /// The commands, with what follows them and what they do.
   private static let commands: [(name: String, parameters: String, meaning: String)] = [
+    ("block_resize", "device size", "resize a block image"),
     ("c|cont", "", "let the machine go on"),
     (
       "change", "device [-f] filename [format [read-only-mode]]",
@@ -21,6 +22,10 @@ public struct HumanMonitor {
       "dump guest memory into an ELF file; -p: as the page tables map it"
     ),
     ("eject", "[-f] device", "eject a removable medium (use -f to force it)"),
+    (
+      "gdbserver", "[device]",
+      "start gdbserver on given device (unix:PATH, by default the usual one), stop with 'none'"
+    ),
     ("help|?", "[cmd]", "show the help"),
     ("i", "/fmt addr", "I/O port read"),
     ("info", "[subcommand]", "show various information about the system state"),
@@ -52,7 +57,7 @@ public struct HumanMonitor {
     ("mice", "show the mouse"), ("mtree", "show the memory map and the ports"),
     ("name", "show the machine's name"),
     ("pci", "show the PCI functions"), ("pic", "show the interrupt controllers"),
-    ("qtree", "show the devices"),
+    ("qom-tree", "show the tree of objects"), ("qtree", "show the devices"),
     ("registers", "show the registers of a vCPU; -a: of all"), ("roms", "show the ROMs"),
     ("status", "show whether the machine runs"), ("tlb", "show the virtual-to-physical mappings"),
     ("uuid", "show the machine's UUID"), ("version", "show the version"),
@@ -93,8 +98,10 @@ public struct HumanMonitor {
     case "memsave", "pmemsave": try save(rest, cpu, isPhysical: name == "pmemsave")
     case "i": return try readPort(rest, cpu)
     case "o": try writePort(rest, cpu)
-    case "eject": try eject(rest)
-    case "change": try change(rest)
+    case "eject": return try eject(rest)
+    case "change": return try change(rest)
+    case "block_resize": return try resizeDisk(rest)
+    case "gdbserver": return serveDebugger(rest)
     case "mouse_move": try moveMouse(rest)
     case "mouse_button": try setMouseButtons(rest)
     case "dump-guest-memory": try dumpMemory(rest, cpu)

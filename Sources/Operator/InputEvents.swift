@@ -12,21 +12,22 @@ struct InputEvents {
   /// Does `send-key`.
   func sendKeys(_ arguments: [String: JSONValue]) throws(CommandError) {
     var names: [String] = []
-    for value in arguments["keys"]?.array ?? [] { names.append(try key(value)) }
-    guard !names.isEmpty, names.count <= 16 else { throw CommandError("1 to 16 keys are accepted") }
+    for value in arguments["keys"]?.array ?? [] {
+      if let name = try key(value) { names.append(name) }
+    }
+    guard names.count <= 16 else { throw CommandError("at most 16 keys are accepted") }
+    guard !names.isEmpty else { return }
     let keys =
       names.map { InputRequest.Key(name: $0, isDown: true) }
       + names.reversed().map { InputRequest.Key(name: $0, isDown: false) }
     _ = try machine.ask(.input, InputRequest(keys: keys), as: Empty.self)
   }
 
-  private func key(_ value: JSONValue?) throws(CommandError) -> String {
+  /// The name of a key; `nil` for a number that no key has, which does nothing, as with QEMU.
+  private func key(_ value: JSONValue?) throws(CommandError) -> String? {
     guard let value, let data = value["data"] else { throw CommandError("a key without data") }
     if let name = data.string { return name }
-    guard let number = data.integer, let name = KeyStrokes.name(number: Int(number)) else {
-      throw CommandError("there is no key of that number")
-    }
-    return name
+    return data.integer.flatMap { Int(exactly: $0) }.flatMap { KeyStrokes.name(number: $0) }
   }
 
   private enum Step {
@@ -36,6 +37,11 @@ struct InputEvents {
 
   /// Does `input-send-event`: the events in their order.
   func send(_ arguments: [String: JSONValue]) throws(CommandError) {
+    // There is one screen, which no command names.
+    if let device = arguments["device"]?.string {
+      throw CommandError("Device '\(device)' not found", .deviceNotFound)
+    }
+    guard try machine.status().state == "running" else { throw CommandError("VM not running") }
     let events = arguments["events"]?.array ?? []
     guard events.count <= Self.mostEvents else {
       throw CommandError("at most \(Self.mostEvents) events are accepted")
@@ -46,7 +52,8 @@ struct InputEvents {
       let isDown = data["down"]?.bool ?? false
       switch event["type"]?.string {
       case "key":
-        let key = InputRequest.Key(name: try key(data["key"]), isDown: isDown)
+        guard let name = try key(data["key"]) else { continue }
+        let key = InputRequest.Key(name: name, isDown: isDown)
         if case .keys(let before) = steps.last {
           steps[steps.count - 1] = .keys(before + [key])
         } else {

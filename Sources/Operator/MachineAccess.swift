@@ -46,12 +46,33 @@ public protocol MachineAccess: AnyObject {
   /// The image of a disc that the operator names, and its length.
   func openMedium(_ path: String) throws(CommandError) -> (image: Descriptor, byteCount: UInt64)
 
+  /// Has the socket that gdb connects to made, or taken away.
+  ///
+  /// - Parameters:
+  ///   - isWanted: Whether there is to be one.
+  ///   - path: The socket's path; empty for the usual one.
+  /// - Returns: Where it is; empty when there is none.
+  /// - Throws: When it may not be there, or cannot be made.
+  func setDebuggerSocket(isWanted: Bool, at path: String) throws(CommandError) -> String
+
+  /// What was counted of events and clients.
+  var counts: MonitorCounts { get }
+
   /// The discs that were changed since the start, by the drives' slots; empty for one that is gone,
   /// or that somebody else has put in.
   var media: [UInt8: String] { get set }
 
   /// Whether the machine stands because the host has failed a drive.
   var isHeldForHost: Bool { get }
+}
+
+/// What one that serves no clients of its own need not have.
+extension MachineAccess {
+  public var counts: MonitorCounts { MonitorCounts() }
+
+  public func setDebuggerSocket(isWanted: Bool, at path: String) throws(CommandError) -> String {
+    throw CommandError("no debugger can be served here")
+  }
 }
 
 extension MachineAccess {

@@ -30,7 +30,7 @@ struct MemoryDump {
     }
     let place = arguments["protocol"]?.string ?? ""
     guard place.hasPrefix("file:") else {
-      throw CommandError("Invalid parameter 'protocol'; accepted: file:NAME")
+      throw CommandError("Invalid parameter 'protocol'")
     }
     try write(
       String(place.dropFirst(5)), paging: arguments["paging"]?.bool ?? false,
@@ -56,7 +56,9 @@ struct MemoryDump {
       ranges = try Self.clip(ranges, UInt64(bitPattern: begin), UInt64(bitPattern: length))
     }
     let segments = try paging ? mapped(ranges, cpus) : ranges
-    let notes = cpus.flatMap { Self.notes($0) }
+    let notes =
+      cpus.flatMap { Self.note("CORE", 1, Self.processStatus($0)) }
+      + cpus.flatMap { Self.note("QEMU", 0, Self.machineState($0)) }
     let file = try machine.makeFile(path)
     try Self.write(Self.header(segments, ranges, notes) + notes, file)
     for range in ranges { try copy(range, file) }
@@ -189,7 +191,8 @@ struct MemoryDump {
       + padded(content)
   }
 
-  private static func notes(_ cpu: VCPUReply) -> [UInt8] {
+  /// struct elf_prstatus of an x86-64 Linux.
+  private static func processStatus(_ cpu: VCPUReply) -> [UInt8] {
     let g = cpu.general
     let s = cpu.segments
     var status = [UInt8](repeating: 0, count: 32) + word(UInt32(cpu.index) + 1)
@@ -203,8 +206,7 @@ struct MemoryDump {
     ] {
       status += word(value)
     }
-    status += [UInt8](repeating: 0, count: 8)
-    return note("CORE", 1, status) + note("QEMU", 0, machineState(cpu))
+    return status + [UInt8](repeating: 0, count: 8)
   }
 
   /// QEMU's structure of a vCPU, version 1.

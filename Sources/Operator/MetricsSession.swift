@@ -46,7 +46,7 @@ public struct MetricsSession {
       let metrics: MetricsReply = try machine.ask(.metrics, Empty())
       // What the launcher knows is left out when it does not answer.
       let text = MetricsText.text(
-        metrics, try? machine.processes(),
+        metrics, try? machine.processes(), machine.counts,
         drives: machine.settings.drives.map { Int($0.slot) }.sorted(),
         ports: machine.settings.ports.count)
       return finish("200 OK", text, type: MetricsText.contentType, isHead: isHead)

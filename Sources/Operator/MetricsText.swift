@@ -12,10 +12,12 @@ public struct MetricsText {
 
   /// The text for a machine; `drives` and `ports` are those that it has.
   public static func text(
-    _ metrics: MetricsReply, _ processes: ProcessesReply?, drives: [Int], ports: Int
+    _ metrics: MetricsReply, _ processes: ProcessesReply?, _ counts: MonitorCounts,
+    drives: [Int], ports: Int
   ) -> String {
     var text = MetricsText()
     text.machine(metrics, processes)
+    text.monitor(counts)
     text.devices(metrics)
     text.drives(metrics, drives)
     text.ports(metrics, ports)
@@ -44,6 +46,34 @@ public struct MetricsText {
     for process in processes.processes {
       sample(
         "process_resident_memory_bytes", [("process", process.name)], "\(process.residentBytes)")
+    }
+  }
+
+  private mutating func monitor(_ counts: MonitorCounts) {
+    family("monitor_events_total", "counter", "Events of the machine, by QMP's names.")
+    for name in QMPSession.eventNames {
+      sample("monitor_events_total", [("event", name)], "\(counts.events[name] ?? 0)")
+    }
+    for (name, help, value) in [
+      (
+        "monitor_events_lost_total", "Events that a monitor's client did not take.",
+        counts.lostEvents
+      ),
+      (
+        "monitor_replies_dropped_total", "Replies that a monitor's client did not take.",
+        counts.lostReplies
+      ),
+      (
+        "monitor_clients_evicted_total", "Clients of the monitor that had to go for another.",
+        counts.evictedClients
+      ),
+      (
+        "monitor_clients_refused_total", "Clients of the monitor that were not let in.",
+        counts.refusedClients
+      ),
+    ] {
+      family(name, "counter", help)
+      sample(name, [], "\(value)")
     }
   }
 

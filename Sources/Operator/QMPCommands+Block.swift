@@ -16,7 +16,8 @@ struct Drives {
     var image: String
 
     var name: String { QMPCommands.name(drive) }
-    var path: String { "/machine/ide/\(drive.slot)" }
+    /// Where it is in the machine's tree of objects.
+    var path: String
     var hasMedium: Bool { state?.hasMedium ?? !image.isEmpty }
   }
 
@@ -26,7 +27,8 @@ struct Drives {
     return machine.settings.drives.map { drive in
       Entry(
         drive: drive, state: reply?.drives.first { $0.slot == drive.slot },
-        image: machine.media[drive.slot] ?? drive.image)
+        image: machine.media[drive.slot] ?? drive.image,
+        path: QOMTree.path(ofDrive: drive.slot, machine))
     }
   }
 
@@ -121,12 +123,12 @@ struct Drives {
   // MARK: - Discs
 
   private func drive(device: String?, id: String?) throws(CommandError) -> MonitorSettings.Drive {
-    guard device != nil || id != nil else {
-      throw CommandError("Parameter 'device' or 'id' is missing")
+    guard (device == nil) != (id == nil) else {
+      throw CommandError("Need exactly one of 'device' and 'id'")
     }
     let found = machine.settings.drives.first {
       if let device { return QMPCommands.name($0) == device }
-      return id == "/machine/ide/\($0.slot)"
+      return id == QOMTree.path(ofDrive: $0.slot, machine)
     }
     guard let found else {
       throw CommandError("Device '\(device ?? id ?? "")' not found", .deviceNotFound)
@@ -138,13 +140,13 @@ struct Drives {
   }
 
   /// Asks for a change; a drive that is busy is asked again for a while.
-  private func ask(_ request: MediumRequest, _ image: [Descriptor], _ name: String)
-    throws(CommandError)
-  {
+  private func ask<Q: WireCodable>(
+    _ control: Control, _ request: Q, _ image: [Descriptor], _ name: String
+  ) throws(CommandError) {
     let end = HostClock.monotonic() + 3_000_000_000
     while true {
       do throws(CommandError) {
-        _ = try machine.ask(.medium, request, image, as: Empty.self)
+        _ = try machine.ask(control, request, image, as: Empty.self)
         return
       } catch {
         if error.description.contains("has locked the tray") {
@@ -164,7 +166,7 @@ struct Drives {
   func eject(device: String?, id: String?, force: Bool) throws(CommandError) {
     let drive = try drive(device: device, id: id)
     try ask(
-      MediumRequest(slot: drive.slot, .eject, isForced: force), [], device ?? id ?? "")
+      .medium, MediumRequest(slot: drive.slot, .eject, isForced: force), [], device ?? id ?? "")
     machine.media[drive.slot] = ""
   }
 
@@ -178,8 +180,28 @@ struct Drives {
     guard mode != "read-write" else { throw CommandError("a disc cannot be written") }
     let (image, byteCount) = try machine.openMedium(file)
     try ask(
+      .medium,
       MediumRequest(slot: drive.slot, .insert, isForced: force, byteCount: byteCount), [image],
       device ?? id ?? "")
     machine.media[drive.slot] = file
+  }
+
+  // MARK: - Sizes
+
+  /// Does `block_resize`; an image is known by its drive's name, as its nodes have none.
+  func resize(device: String?, node: String?, to size: Int64) throws(CommandError) {
+    guard let drive = machine.settings.drives.first(where: { QMPCommands.name($0) == device })
+    else {
+      let name = device == nil ? node ?? "" : ""
+      throw CommandError("Cannot find device='\(device ?? "")' nor node-name='\(name)'")
+    }
+    guard size >= 0 else { throw CommandError("Parameter 'size' expects a >0 size") }
+    let name = QMPCommands.name(drive)
+    guard !drive.isCDROM else {
+      throw CommandError("Device '\(name)' cannot be resized: it is a CD-ROM drive")
+    }
+    guard size <= 1 << 62 else { throw CommandError("Could not resize file: File too large") }
+    try ask(
+      .resize, ResizeRequest(slot: drive.slot, byteCount: UInt64(size)), [], name)
   }
 }

@@ -43,6 +43,10 @@ public struct QMPCommands {
         device: arguments["device"]?.string, id: arguments["id"]?.string,
         file: arguments["filename"]?.string ?? "", format: arguments["format"]?.string,
         mode: arguments["read-only-mode"]?.string, force: arguments["force"]?.bool ?? false)
+    case "block_resize":
+      try Drives(machine: machine).resize(
+        device: arguments["device"]?.string, node: arguments["node-name"]?.string,
+        to: arguments["size"]?.integer ?? 0)
     case "dump-guest-memory": try MemoryDump(machine: machine).run(arguments)
     case "screendump": try Screen.dump(machine, arguments)
     case "memsave", "pmemsave": try saveMemory(arguments, isPhysical: name == "pmemsave")
@@ -50,7 +54,7 @@ public struct QMPCommands {
       _ = try machine.ask(
         .restartDevice, DeviceRequest(role: arguments["role"]?.string ?? ""), as: Empty.self)
     case "human-monitor-command":
-      let index = Int(arguments["cpu-index"]?.integer ?? 0)
+      let index = try cpuIndex(arguments)
       let text = try human.run(arguments["command-line"]?.string ?? "", cpu: index)
       return .string(text.replacing("\n", with: "\r\n"))
     default: return try query(name, arguments)
@@ -73,12 +77,15 @@ public struct QMPCommands {
     case "query-machines":
       return [
         [
-          "name": "pc", "is-default": true, "cpu-max": 16, "hotpluggable-cpus": false,
-          "numa-mem-supported": false, "deprecated": false,
+          "name": "pc-i440fx-7.2", "alias": "pc", "is-default": true, "cpu-max": 16,
+          "hotpluggable-cpus": false, "numa-mem-supported": false, "deprecated": false,
+          "default-ram-id": "pc.ram",
         ]
       ]
     case "query-memory-size-summary":
-      return ["base-memory": JSONValue(bits: try machine.status().memoryByteCount)]
+      return [
+        "base-memory": JSONValue(bits: try machine.status().memoryByteCount), "plugged-memory": 0,
+      ]
     case "query-block": return .array(Drives(machine: machine).entries().map { Drives.qmp($0) })
     case "query-blockstats":
       return .array(Drives(machine: machine).entries().map { Drives.statistics($0) })
@@ -136,15 +143,13 @@ public struct QMPCommands {
     ]
   }
 
-  static func path(ofCPU index: Int) -> String { "/machine/unattached/cpu[\(index)]" }
-
   private func cpus() throws(CommandError) -> JSONValue {
     let threads = try machine.threads()
     let count = Int(try machine.status().cpus)
     return .array(
       (0..<count).map { index in
         [
-          "cpu-index": .integer(Int64(index)), "qom-path": .string(Self.path(ofCPU: index)),
+          "cpu-index": .integer(Int64(index)), "qom-path": .string(QOMTree.path(ofCPU: index)),
           "thread-id": .integer(Int64(machine.threadID(index, in: threads))),
           "target": "x86_64",
           "props": ["socket-id": 0, "core-id": .integer(Int64(index)), "thread-id": 0],
@@ -201,6 +206,15 @@ public struct QMPCommands {
     return [["bus": 0, "devices": .array(devices)]]
   }
 
+  /// The vCPU that a command is about.
+  private func cpuIndex(_ arguments: [String: JSONValue]) throws(CommandError) -> Int {
+    guard let index = arguments["cpu-index"]?.integer else { return 0 }
+    guard index >= 0, index < Int64(try machine.status().cpus) else {
+      throw CommandError("Parameter 'cpu-index' expects a CPU number")
+    }
+    return Int(index)
+  }
+
   // MARK: - Memory
 
   private func saveMemory(
@@ -209,7 +223,7 @@ public struct QMPCommands {
     let start = UInt64(bitPattern: arguments["val"]?.integer ?? 0)
     let size = arguments["size"]?.integer ?? 0
     guard size >= 0, size <= 1 << 40 else { throw CommandError("a size of \(size) bytes") }
-    let cpu = isPhysical ? nil : try machine.vcpu(Int(arguments["cpu-index"]?.integer ?? 0))
+    let cpu = isPhysical ? nil : try machine.vcpu(try cpuIndex(arguments))
     try MemoryFileWriter.write(
       machine, start, Int(size), cpu, to: arguments["filename"]?.string ?? "")
   }

@@ -7,6 +7,8 @@ public struct QMPSchema: Sendable {
   private let byName: [String: JSONValue]
   /// The names of the commands, in order.
   public let commands: [String]
+  /// The names of the events, in order.
+  public let events: [String]
 
   /// Reads a schema; `nil` when it is none.
   public init?(_ bytes: [UInt8]) {
@@ -18,9 +20,11 @@ public struct QMPSchema: Sendable {
       byName[name] = entry
     }
     self.byName = byName
-    commands = list.compactMap {
-      $0["meta-type"]?.string == "command" ? $0["name"]?.string : nil
+    func names(_ kind: String) -> [String] {
+      list.compactMap { $0["meta-type"]?.string == kind ? $0["name"]?.string : nil }
     }
+    commands = names("command")
+    events = names("event")
   }
 
   /// The schema that this program was built with.
@@ -52,7 +56,9 @@ public struct QMPSchema: Sendable {
       guard let text = value.string else { throw wrong("string") }
       let known = entry["values"]?.array ?? []
       guard known.contains(.string(text)) else {
-        throw CommandError("Parameter '\(path)' does not accept value '\(text)'")
+        // QEMU names the last part of the path alone, and an array's element not at all.
+        let name = path.hasSuffix("]") ? "null" : path.split(separator: ".").last ?? "null"
+        throw CommandError("Parameter '\(name)' does not accept value '\(text)'")
       }
     case "array":
       guard let values = value.array else { throw wrong("array") }

@@ -40,7 +40,7 @@ public struct QMPSession {
 
   /// What the client is sent of something that has happened.
   public func event(_ event: EventMessage, nanoseconds: UInt64) -> String {
-    guard hasNegotiated, let text = Self.event(event, commands.machine.settings.drives) else {
+    guard hasNegotiated, let text = Self.event(event, commands.machine) else {
       return ""
     }
     var members: [String: JSONValue] = [
@@ -54,62 +54,73 @@ public struct QMPSession {
     return JSONValue.object(members).text + "\r\n"
   }
 
+  /// The names of all events, as the schema has them.
+  static let eventNames = QMPSchema.own?.events ?? []
+
+  /// QMP's name of an event; `nil` where clients are told of none.
+  public static func name(of kind: EventMessage.Kind) -> String? {
+    switch kind {
+    case .resume: "RESUME"
+    case .stop: "STOP"
+    case .reset: "RESET"
+    case .shutdown: "SHUTDOWN"
+    case .powerdown: "POWERDOWN"
+    case .suspend: "SUSPEND"
+    case .wakeup: "WAKEUP"
+    case .deviceRestarted: "__org.bulkhead_DEVICE_RESTARTED"
+    case .deviceFault: "__org.bulkhead_DEVICE_FAULT"
+    case .hostError: "BLOCK_IO_ERROR"
+    case .trayMoved: "DEVICE_TRAY_MOVED"
+    case .panicked: "GUEST_PANICKED"
+    case .crashLoaded: "GUEST_CRASHLOADED"
+    case .debug: nil
+    }
+  }
+
   private static func event(
-    _ event: EventMessage, _ drives: [MonitorSettings.Drive]
+    _ event: EventMessage, _ machine: any MachineAccess
   ) -> (name: String, data: JSONValue?)? {
     let words = event.detail.split(separator: " ", maxSplits: 4).map(String.init)
-    func drive(_ word: String?) -> (name: String, path: String) {
-      let slot = word.flatMap { UInt8($0) } ?? 0
-      return (
-        drives.first { $0.slot == slot }.map { QMPCommands.name($0) } ?? "",
-        "/machine/ide/\(slot)"
-      )
-    }
+    let slot = words.first.flatMap { UInt8($0) } ?? 0
+    let drive =
+      machine.settings.drives.first { $0.slot == slot }.map { QMPCommands.name($0) } ?? ""
+    guard let name = Self.name(of: event.kind) else { return nil }
     let guest = JSONValue.bool(event.byGuest)
     switch event.kind {
-    case .resume: return ("RESUME", nil)
-    case .stop: return ("STOP", nil)
-    case .powerdown: return ("POWERDOWN", nil)
-    case .suspend: return ("SUSPEND", nil)
-    case .wakeup: return ("WAKEUP", nil)
+    case .resume, .stop, .powerdown, .suspend, .wakeup: return (name, nil)
     case .reset:
       let reason: JSONValue = event.byGuest ? "guest-reset" : "host-qmp-system-reset"
-      return ("RESET", ["guest": guest, "reason": reason])
+      return (name, ["guest": guest, "reason": reason])
     case .shutdown:
       let reason: JSONValue =
         !event.byGuest
         ? "host-qmp-quit"
         : event.detail == "the guest has panicked" ? "guest-panic" : "guest-shutdown"
-      return ("SHUTDOWN", ["guest": guest, "reason": reason])
-    case .deviceRestarted:
-      return ("__org.bulkhead_DEVICE_RESTARTED", ["role": .string(event.detail)])
-    case .deviceFault:
-      return ("__org.bulkhead_DEVICE_FAULT", ["reason": .string(event.detail)])
+      return (name, ["guest": guest, "reason": reason])
+    case .deviceRestarted: return (name, ["role": .string(event.detail)])
+    case .deviceFault: return (name, ["reason": .string(event.detail)])
     case .hostError:
       guard words.count >= 4 else { return nil }
       var data: [String: JSONValue] = [
-        "device": .string(drive(words[0]).name), "operation": words[1] == "1" ? "write" : "read",
+        "device": .string(drive), "operation": words[1] == "1" ? "write" : "read",
         "action": .string(words[2] == "hold" ? "stop" : words[2]),
         "reason": .string(words.count > 4 ? VisibleText.escape(words[4]) : ""),
       ]
       // QEMU says so only where it stops for it.
       if words[2] == "hold" { data["nospace"] = .bool(words[3] == "1") }
-      return ("BLOCK_IO_ERROR", .object(data))
+      return (name, .object(data))
     case .trayMoved:
       guard words.count == 2 else { return nil }
-      let place = drive(words[0])
+      let path = QOMTree.path(ofDrive: slot, machine)
       return (
-        "DEVICE_TRAY_MOVED",
+        name,
         [
-          "device": .string(place.name), "id": .string(place.path),
-          "tray-open": .bool(words[1] == "1"),
+          "device": .string(drive), "id": .string(path), "tray-open": .bool(words[1] == "1"),
         ]
       )
     case .panicked:
-      return (
-        "GUEST_PANICKED", ["action": .string(event.detail == "stop" ? "poweroff" : event.detail)]
-      )
-    case .crashLoaded: return ("GUEST_CRASHLOADED", ["action": "run"])
+      return (name, ["action": .string(event.detail == "stop" ? "poweroff" : event.detail)])
+    case .crashLoaded: return (name, ["action": "run"])
     case .debug: return nil
     }
   }

@@ -3,123 +3,110 @@
 internal import DeviceProtocol
 internal import Monitor
 
-/// The machine as a tree of objects with properties (qom-list, qom-get).
-extension QMPCommands {
-  private typealias Property = (name: String, type: String, value: JSONValue?)
-
-  private func properties(_ path: String) throws(CommandError) -> [Property] {
-    let status = try machine.status()
-    let count = Int(status.cpus)
-    let parts = path.split(separator: "/").map(String.init)
-    switch parts {
-    case []: return [("machine", "child<pc-machine>", nil), ("type", "string", "container")]
-    case ["machine"]:
-      return [
-        ("type", "string", "pc-machine"), ("unattached", "child<container>", nil),
-        ("devices", "child<container>", nil),
-        ("accelerator", "string", .string(status.accelerator)),
-      ]
-    case ["machine", "unattached"]:
-      return [("type", "string", "container")]
-        + (0..<count).map { ("cpu[\($0)]", "child<x86_64-cpu>", nil) }
-    case ["machine", "devices"]:
-      return [("type", "string", "container")]
-        + status.devices.map { ($0.role, "child<device>", nil) }
-    default: break
-    }
-    if parts.count == 3, parts[1] == "unattached",
-      let index = (0..<count).first(where: { "cpu[\($0)]" == parts[2] })
-    {
-      let cpu = try machine.vcpu(index)
-      return [
-        ("type", "string", "x86_64-cpu"), ("realized", "bool", true), ("hotplugged", "bool", false),
-        ("apic-id", "uint32", .integer(Int64(index))),
-        ("halted", "bool", .bool(cpu.isHalted)),
-        ("pc", "uint64", JSONValue(bits: cpu.programCounter)),
-        ("core-id", "int", .integer(Int64(index))), ("thread-id", "int", 0),
-        ("socket-id", "int", 0),
-      ]
-    }
-    if parts.count == 3, parts[1] == "devices",
-      let device = status.devices.first(where: { $0.role == parts[2] })
-    {
-      return [
-        ("type", "string", .string("vmdev-\(device.role)")), ("realized", "bool", true),
-        ("state", "string", .string(device.state)),
-        ("restarts", "uint32", .integer(Int64(device.restarts))),
-      ]
-    }
-    throw CommandError("Device '\(path)' not found", .deviceNotFound)
+/// One object of the machine's tree, as `qom-list` and `qom-get` show it.
+struct QOMObject {
+  /// A property; the value of one that changes is asked for when it is wanted.
+  struct Property {
+    var name: String
+    var type: String
+    var value: () throws(CommandError) -> JSONValue
   }
 
-  func list(_ path: String) throws(CommandError) -> JSONValue {
-    .array(
-      try properties(path).map { ["name": .string($0.name), "type": .string($0.type)] })
+  var type: String
+  var properties: [Property] = []
+  var children: [(name: String, object: QOMObject)] = []
+
+  init(_ type: String) { self.type = type }
+
+  mutating func add(_ name: String, _ type: String, _ value: JSONValue) {
+    properties.append(Property(name: name, type: type, value: { value }))
   }
 
-  func get(_ path: String, _ name: String) throws(CommandError) -> JSONValue {
-    guard let property = try properties(path).first(where: { $0.name == name }) else {
-      throw CommandError("Property '\(path).\(name)' not found")
+  mutating func add(
+    _ name: String, _ type: String, live value: @escaping () throws(CommandError) -> JSONValue
+  ) {
+    properties.append(Property(name: name, type: type, value: value))
+  }
+
+  mutating func add(_ name: String, child: QOMObject) { children.append((name, child)) }
+
+  /// The object at a path below this one.
+  func find(_ parts: ArraySlice<String>) -> QOMObject? {
+    guard let first = parts.first else { return self }
+    return children.first { $0.name == first }?.object.find(parts.dropFirst())
+  }
+
+  /// Every object at such a path below this one or below any of its children.
+  func findAll(_ parts: ArraySlice<String>, _ path: String = "") -> [(
+    path: String, object: QOMObject
+  )] {
+    var found: [(path: String, object: QOMObject)] = []
+    if let object = find(parts) {
+      found.append((parts.reduce(path) { $0 + "/" + $1 }, object))
     }
-    return property.value ?? .string(path + "/" + name)
+    for child in children {
+      found += child.object.findAll(parts, path + "/" + child.name)
+    }
+    return found
   }
 }
 
-/// A PCI function's configuration header, taken apart (PCI 2.2, 6.1).
-struct PCIHeader {
-  struct Region {
-    var bar: Int
-    var isPort: Bool
-    var isPrefetchable: Bool
-    /// Where it is decoded; `nil` while the guest has not switched that on.
-    var address: UInt32?
-    var size: UInt32
+/// The commands that look at the tree.
+extension QMPCommands {
+  /// The object at a path: an absolute one, or the end of one that only one object has.
+  private func object(_ path: String) throws(CommandError) -> (path: String, object: QOMObject) {
+    let root = try QOMTree(machine).root
+    let parts = path.split(separator: "/").map(String.init)[...]
+    if path.hasPrefix("/") {
+      guard let object = root.find(parts) else {
+        throw CommandError("Device '\(path)' not found", .deviceNotFound)
+      }
+      return (path, object)
+    }
+    let found = root.findAll(parts)
+    guard let first = found.first else {
+      throw CommandError("Device '\(path)' not found", .deviceNotFound)
+    }
+    guard found.count == 1 else { throw CommandError("Path '\(path)' is ambiguous") }
+    return first
   }
 
-  var vendor: UInt16
-  var device: UInt16
-  var classCode: UInt16
-  var subsystemVendor: UInt16
-  var subsystem: UInt16
-  var pin: UInt8
-  var line: UInt8
-  var regions: [Region] = []
-
-  init(_ function: FunctionsReply.Function) {
-    let bytes = function.header
-    func word(_ at: Int) -> UInt16 { UInt16(bytes[at]) | UInt16(bytes[at + 1]) << 8 }
-    func long(_ at: Int) -> UInt32 { UInt32(word(at)) | UInt32(word(at + 2)) << 16 }
-    vendor = word(0)
-    device = word(2)
-    classCode = word(0x0A)
-    subsystemVendor = word(0x2C)
-    subsystem = word(0x2E)
-    line = bytes[0x3C]
-    pin = bytes[0x3D]
-    let command = word(4)
-    for (bar, size) in function.sizes.enumerated() where size > 0 {
-      let value = long(bar == 6 ? 0x30 : 0x10 + 4 * bar)
-      let isPort = bar < 6 && value & 1 != 0
-      let isOn =
-        isPort ? command & 1 != 0 : command & 2 != 0 && (bar != 6 || value & 1 != 0)
-      let base = bar == 6 ? value & ~0x7FF : isPort ? value & ~3 : value & ~0xF
-      regions.append(
-        Region(
-          bar: bar, isPort: isPort, isPrefetchable: !isPort && bar < 6 && value & 8 != 0,
-          address: isOn ? base : nil, size: size))
-    }
+  func list(_ path: String) throws(CommandError) -> JSONValue {
+    let object = try object(path).object
+    let properties = [("type", "string")] + object.properties.map { ($0.name, $0.type) }
+    let children = object.children.map { ($0.name, "child<\($0.object.type)>") }
+    return .array(
+      (properties + children).map { ["name": .string($0.0), "type": .string($0.1)] })
   }
 
-  /// QEMU's words for the classes that this machine has.
-  var className: String {
-    switch classCode {
-    case 0x0101: "IDE controller"
-    case 0x0200: "Ethernet controller"
-    case 0x0300: "VGA controller"
-    case 0x0600: "Host bridge"
-    case 0x0601: "ISA bridge"
-    case 0x0680: "Bridge"
-    default: "Class \(hex(UInt64(classCode), 4))"
+  func get(_ path: String, _ name: String) throws(CommandError) -> JSONValue {
+    let (path, object) = try object(path)
+    if name == "type" { return .string(object.type) }
+    if object.children.contains(where: { $0.name == name }) {
+      return .string(path == "/" ? "/" + name : path + "/" + name)
     }
+    guard let property = object.properties.first(where: { $0.name == name }) else {
+      throw CommandError("Property '\(object.type).\(name)' not found")
+    }
+    return try property.value()
+  }
+}
+
+extension HumanMonitor {
+  /// Does `info qom-tree [path]`.
+  func objectTree(_ path: String?) throws(CommandError) -> String {
+    let path = path ?? "/machine"
+    let parts = path.split(separator: "/").map(String.init)[...]
+    guard let object = try QOMTree(machine).root.find(parts) else {
+      return "Path '\(path)' could not be resolved.\n"
+    }
+    func lines(_ name: String, _ object: QOMObject, _ depth: Int) -> String {
+      let indent = String(repeating: "  ", count: depth)
+      return "\(indent)/\(name) (\(object.type))\n"
+        + object.children.sorted { $0.name < $1.name }.map {
+          lines($0.name, $0.object, depth + 1)
+        }.joined()
+    }
+    return lines(parts.last ?? "", object, 0)
   }
 }

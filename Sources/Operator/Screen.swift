@@ -13,6 +13,13 @@ enum Screen {
   static func dump(
     _ machine: any MachineAccess, _ arguments: [String: JSONValue]
   ) throws(CommandError) {
+    // There is one screen, which no command names.
+    if let device = arguments["device"]?.string {
+      throw CommandError("Device '\(device)' not found", .deviceNotFound)
+    }
+    guard arguments["head"] == nil else {
+      throw CommandError("'head' must be specified together with 'device'")
+    }
     let path = arguments["filename"]?.string ?? ""
     let isPNG = arguments["format"]?.string == "png"
     let picture = try draw(machine, isPNG: isPNG)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import DeviceProtocol
 internal import Monitor
 
 /// A terminal that a serial port and the human monitor share, as with QEMU's `mon:stdio`.
@@ -105,6 +106,7 @@ public struct TerminalSession {
     case UInt8(ascii: "t"):
       timeZero = timeZero == nil ? now : nil
       isLineStart = true
+    case UInt8(ascii: "b") where hasSerial: sendBreak()
     case UInt8(ascii: "c") where hasSerial:
       isMonitor.toggle()
       say(isMonitor ? "\r\n" + greet() : "\r\n")
@@ -113,11 +115,19 @@ public struct TerminalSession {
     }
   }
 
+  /// Sends the port a break; of its keys those that are on the way already come before or after it.
+  private func sendBreak() {
+    let port = monitor.machine.settings.ports.firstIndex { $0.backend == "stdio" } ?? 0
+    _ = try? monitor.machine.ask(
+      .sendBreak, BreakRequest(port: UInt8(clamping: port)), as: Empty.self)
+  }
+
   private var help: String {
     var lines = ["C-a h    print this help", "C-a x    exit emulator"]
     if hasSerial {
       lines += [
-        "C-a t    toggle console timestamps", "C-a c    switch between console and monitor",
+        "C-a t    toggle console timestamps", "C-a b    send break (magic sysrq)",
+        "C-a c    switch between console and monitor",
       ]
     }
     return "\r\n" + (lines + ["C-a C-a  sends C-a"]).joined(separator: "\r\n") + "\r\n"

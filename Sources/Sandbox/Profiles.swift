@@ -142,7 +142,7 @@ extension SandboxProfile {
         SyscallRule("preadv2", "sectors and tables of the images"),
         SyscallRule("pwrite64", "sectors and tables of the images"),
         .seldom("fdatasync", "the guest's cache flush, which it may never ask for"),
-        .seldom("ftruncate", "zeroes at the end of a growing image become a hole"),
+        .seldom("ftruncate", "zeroes at the end of a growing image become a hole; block_resize"),
         .seldom(
           "fallocate", [.equals(argument: 1, 3)],
           "what the guest trims becomes a hole (FALLOC_FL_PUNCH_HOLE, KEEP_SIZE)"),

@@ -25,8 +25,10 @@ public struct HostResources: Sendable {
   /// One for each device, in ``Machine/DeviceName``'s order.
   public let statePages: [Descriptor]
   public let control: ControlSocket
-  /// The sockets of QMP, the human monitor and gdb, as far as there are any.
+  /// The sockets of QMP, the human monitor and the metrics, as far as there are any.
   public let monitor: [ControlSocket]
+  /// The socket that gdb connects to, as long as there is one.
+  public internal(set) var debugger: ControlSocket?
   /// What the monitor has of the launcher's own terminal or pipes.
   let stream: MonitorStream?
   /// The wall clock when the machine started, in seconds since 1970.
@@ -81,12 +83,13 @@ public struct HostResources: Sendable {
       machine.controlPath(inRuntimeFolder: RuntimeFolder.path), machine: machine.name,
       isOwnFolder: machine.monitor.control == nil, janitor: janitor)
     var sockets: [ControlSocket] = []
+    var debugger: ControlSocket?
     var listening: [Int: ControlSocket] = [:]
     do throws(LaunchError) {
-      for (_, path) in machine.monitor.served {
-        sockets.append(
-          try ControlSocket(
-            path, machine: machine.name, isOwnFolder: false, isStream: true, janitor: janitor))
+      for (key, path) in machine.monitor.served {
+        let socket = try ControlSocket(
+          path, machine: machine.name, isOwnFolder: false, isStream: true, janitor: janitor)
+        if key == "monitor.gdb" { debugger = socket } else { sockets.append(socket) }
       }
       for (index, backend) in machine.serial.enumerated() {
         guard case .unix(let path) = backend else { continue }
@@ -95,10 +98,13 @@ public struct HostResources: Sendable {
             path, machine: machine.name, isOwnFolder: false, isStream: true, janitor: janitor)
       }
     } catch {
-      for socket in sockets + listening.values + [control] { socket.remove() }
+      for socket in sockets + listening.values + [debugger, control].compactMap(\.self) {
+        socket.remove()
+      }
       throw error
     }
     monitor = sockets
+    self.debugger = debugger
     do throws(MachineFileError) {
       var serial: [OpenedBackend] = []
       for (index, backend) in machine.serial.enumerated() {
@@ -117,7 +123,9 @@ public struct HostResources: Sendable {
       stream = try parsed.openStream(&self.serial)
       statePages = try parsed.makeStatePages()
     } catch {
-      for socket in sockets + listening.values + [control] { socket.remove() }
+      for socket in sockets + listening.values + [debugger, control].compactMap(\.self) {
+        socket.remove()
+      }
       throw LaunchError("\(error)")
     }
     unixSeconds = HostClock.unixSeconds()
@@ -125,7 +133,8 @@ public struct HostResources: Sendable {
 
   /// Removes the files of every socket.
   public func removeSockets() {
-    for socket in monitor + serial.compactMap({ $0.peers?.socket }) + [control] {
+    let others = [debugger, control].compactMap(\.self)
+    for socket in monitor + serial.compactMap({ $0.peers?.socket }) + others {
       socket.remove()
     }
   }

@@ -87,7 +87,7 @@ struct ChildSetup {
     let stream = resources.stream
     let settings = MonitorSettings(
       common: common(machine), hasQMP: isSocket(sockets.qmp), hasHMP: isSocket(sockets.hmp),
-      hasGDB: isSocket(sockets.gdb), hasMetrics: isSocket(sockets.metrics),
+      hasGDB: resources.debugger != nil, hasMetrics: isSocket(sockets.metrics),
       stream: stream?.kind ?? .none, uuid: text(machine.uuid),
       drives: machine.drives.map {
         MonitorSettings.Drive(
@@ -95,9 +95,13 @@ struct ChildSetup {
           format: $0.format.rawValue, image: $0.image, cache: $0.cache.rawValue)
       },
       ports: ports(machine, resources))
+    var listening = resources.monitor
+    if let debugger = resources.debugger {
+      listening.insert(debugger, at: [settings.hasQMP, settings.hasHMP].count { $0 })
+    }
     return ChildSetup(
       settings: settings.wireBytes,
-      descriptors: [channel] + resources.monitor.map { $0.socket.descriptor }
+      descriptors: [channel] + listening.map { $0.socket.descriptor }
         + (stream?.descriptors ?? []))
   }
 

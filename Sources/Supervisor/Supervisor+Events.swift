@@ -130,6 +130,8 @@ extension Supervisor {
       case (.openOutput, .monitor):
         try openOutput(try packet.decode(), packet.header, child)
       case (.openMedium, .monitor): openMedium(try packet.decode(), packet.header, child)
+      case (.debuggerSocket, .monitor):
+        answerDebuggerSocket(try packet.decode(), packet.header, child)
       case (.threads, .monitor): answerThreads(packet.header, child)
       case (.processes, .monitor): answerProcesses(packet.header, child)
       default: throw ProtocolError("request \(packet.header.request) is not for the launcher")

@@ -3,6 +3,7 @@
 import BlockImage
 import DeviceHost
 import DeviceProtocol
+import DeviceProtocol
 import IDE
 import ImageFiles
 import LinuxSystem
@@ -67,6 +68,20 @@ final class Drive: Sendable {
   func flush() -> IDEResult {
     var work = DriveWork(drive: self, ignoresReadErrors: false)
     return work.flush()
+  }
+
+  /// Makes the disk larger or smaller, while none of its requests is under way.
+  func resize(to byteCount: UInt64) throws(Refusal) {
+    guard image.isWritable else { throw Refusal("Image is read-only") }
+    guard image.isRaw || byteCount % 512 == 0 else {
+      throw Refusal("The new size must be a multiple of 512")
+    }
+    do throws(BlockImageError) {
+      try image.resize(to: byteCount)
+    } catch {
+      throw Refusal("Could not resize file: \(error)")
+    }
+    Log.line("\(name): the disk has \(byteCount) bytes now", .notice)
   }
 
   fileprivate func report(_ text: String) {

@@ -7,8 +7,28 @@ import IDE
 import ImageFiles
 import LinuxSystem
 
-/// Discs that the operator takes out and puts in.
+/// Discs that the operator takes out and puts in, and disks that get another size.
 extension IDEEndpoint {
+  /// How long a request that is under way is waited for, in nanoseconds.
+  private static let resizePatience: UInt64 = 1_000_000_000
+
+  /// Gives a disk another size, in its image and for the guest.
+  ///
+  /// The size is kept in the image alone: a process that takes over in the middle finds the old one
+  /// or the new one there.
+  mutating func resize(_ request: ResizeRequest, services: HostServices) throws(Refusal) {
+    let slot = Int(request.slot & 3)
+    let name = "ide\(slot / 2).\(slot % 2)"
+    guard let drive = drives[slot], controller.isDisk(channel: slot / 2, drive: slot % 2) else {
+      throw Refusal("\(name) is no disk")
+    }
+    settle(by: HostClock.monotonic() + Self.resizePatience, services)
+    guard sides[slot / 2].running == nil else { throw Refusal("\(name) is busy") }
+    try drive.resize(to: request.byteCount)
+    controller.resizeDisk(
+      channel: slot / 2, drive: slot % 2, sectorCount: drive.virtualSize / 512)
+  }
+
   mutating func changeMedium(
     _ request: MediumRequest, services: HostServices
   ) throws(Refusal) {

@@ -222,7 +222,7 @@ struct IDEEndpoint: DeviceEndpoint {
   }
 
   /// Waits for what is on the workers.
-  private mutating func settle(by end: UInt64, _ services: HostServices) {
+  mutating func settle(by end: UInt64, _ services: HostServices) {
     while sides.contains(where: { $0.running != nil }) {
       let now = HostClock.monotonic()
       guard now < end else { break }

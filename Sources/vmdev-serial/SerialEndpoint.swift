@@ -166,6 +166,12 @@ struct SerialEndpoint: DeviceEndpoint {
 
   mutating func reset(_ services: HostServices) { ports.reset() }
 
+  mutating func sendBreak(_ request: BreakRequest, services: HostServices) throws(Refusal) {
+    let port = Int(request.port)
+    guard port < backends.count else { throw Refusal("there is no port COM\(port + 1)") }
+    ports.uarts[port].receiveBreak(now: services.now)
+  }
+
   mutating func flush(_ services: HostServices) {
     // A reader that has stopped reading does not hold up the machine's end for ever.
     let end = HostClock.monotonic() + 1_000_000_000

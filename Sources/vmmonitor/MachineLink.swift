@@ -16,6 +16,10 @@ final class MachineLink: MachineAccess {
   private var sequence: UInt32 = 0
   var media: [UInt8: String] = [:]
   private(set) var isHeldForHost = false
+  var counts = MonitorCounts()
+  /// The socket that a command has had made for gdb since it was last looked at; `nil` in it where
+  /// there is to be none.
+  private var debuggerChange: StreamListener??
 
   /// Less than a client of vmctl's kind waits.
   private static let patience: UInt64 = 9_000_000_000
@@ -43,8 +47,13 @@ final class MachineLink: MachineAccess {
 
   private func note(_ packet: Packet) {
     guard packet.header.request == Control.event.rawValue, packet.header.flags == [],
-      let event = try? packet.decode(EventMessage.self), events.count < Self.mostEvents
+      let event = try? packet.decode(EventMessage.self)
     else { return }
+    if let name = QMPSession.name(of: event.kind) { counts.events[name, default: 0] += 1 }
+    guard events.count < Self.mostEvents else {
+      counts.lostEvents += 1
+      return
+    }
     events.append((event, HostClock.unixNanoseconds()))
     let words = event.detail.split(separator: " ", maxSplits: 4)
     switch event.kind {
@@ -125,6 +134,22 @@ final class MachineLink: MachineAccess {
       launcher, LaunchRequest.openMedium.rawValue, DiscRequest(path: path))
     guard let image = reply.descriptors.first else { throw CommandError("no image came") }
     return (image, reply.value.byteCount)
+  }
+
+  func setDebuggerSocket(isWanted: Bool, at path: String) throws(CommandError) -> String {
+    guard path.utf8.count <= 4000 else { throw CommandError("the path is too long") }
+    let reply: (value: DebuggerSocketReply, descriptors: [Descriptor]) = try ask(
+      launcher, LaunchRequest.debuggerSocket.rawValue,
+      DebuggerSocketRequest(isWanted: isWanted, path: path))
+    guard !isWanted || !reply.descriptors.isEmpty else { throw CommandError("no socket came") }
+    debuggerChange = .some(isWanted ? reply.descriptors.first.map { StreamListener($0) } : nil)
+    return VisibleText.escape(reply.value.path)
+  }
+
+  /// What has become of the socket that gdb connects to; `nil` when nothing has.
+  func takeDebuggerChange() -> StreamListener?? {
+    defer { debuggerChange = nil }
+    return debuggerChange
   }
 
   func makeFile(_ path: String) throws(CommandError) -> Descriptor {

@@ -44,7 +44,13 @@ final class Server {
 
   private let link: MachineLink
   private let commands: QMPCommands
-  private let listeners: [(socket: StreamListener, language: () -> Language)]
+  private struct Listener {
+    var socket: StreamListener
+    var isDebugger = false
+    var language: () -> Language
+  }
+
+  private var listeners: [Listener]
   private var clients: [Client] = []
   /// The serial port that shares the terminal, and the keys that it has not taken yet.
   private let serial: Descriptor?
@@ -68,11 +74,14 @@ final class Server {
     serial = stream.count > 2 ? stream[2] : nil
     let commands = QMPCommands(link, schema)
     self.commands = commands
-    var listeners: [(socket: StreamListener, language: () -> Language)] = []
-    if let qmp { listeners.append((qmp, { .qmp(QMPSession(commands)) })) }
-    if let human { listeners.append((human, { .human(HumanSession(HumanMonitor(link))) })) }
-    if let gdb { listeners.append((gdb, { .gdb(GDBSession(link)) })) }
-    if let metrics { listeners.append((metrics, { .metrics(MetricsSession(link)) })) }
+    var listeners: [Listener] = []
+    func listen(_ socket: StreamListener?, _ language: @escaping () -> Language) {
+      if let socket { listeners.append(Listener(socket: socket, language: language)) }
+    }
+    listen(qmp) { .qmp(QMPSession(commands)) }
+    listen(human) { .human(HumanSession(HumanMonitor(link))) }
+    listen(metrics) { .metrics(MetricsSession(link)) }
+    if let gdb { listeners.append(Self.debuggerListener(gdb, link)) }
     self.listeners = listeners
     guard stream.count > 1 else { return }
     if link.settings.stream == .qmp {
@@ -81,6 +90,24 @@ final class Server {
       let session = TerminalSession(HumanMonitor(link), hasSerial: serial != nil)
       clients.append(Client(stream[0], sink: stream[1], .terminal(session)))
     }
+  }
+
+  private static func debuggerListener(_ socket: StreamListener, _ link: MachineLink) -> Listener {
+    Listener(socket: socket, isDebugger: true) { .gdb(GDBSession(link)) }
+  }
+
+  /// Serves gdb where a command wants it from now on, or no more.
+  private func adoptDebuggerSocket() {
+    guard let change = link.takeDebuggerChange() else { return }
+    for client in clients {
+      guard case .gdb(var session) = client.language else { continue }
+      session.end()
+      client.language = .gdb(session)
+      client.isGone = true
+    }
+    clients.removeAll(where: \.isGone)
+    listeners.removeAll(where: \.isDebugger)
+    if let socket = change { listeners.append(Self.debuggerListener(socket, link)) }
   }
 
   /// Serves until the machine ends; never returns.
@@ -95,6 +122,7 @@ final class Server {
   }
 
   private func turn() {
+    adoptDebuggerSocket()
     var poller = Poller()
     poller.add(link.core.socket.descriptor, .readable)
     poller.add(link.launcher.socket.descriptor, .readable)
@@ -128,6 +156,7 @@ final class Server {
     }
     if let serialPlace, poller[serialPlace] != [] { hearSerial() }
     for client in clients where client.isGone {
+      noteReplies(lost: client.output, of: client)
       if case .gdb(var session) = client.language { session.end() }
     }
     clients.removeAll(where: \.isGone)
@@ -137,7 +166,11 @@ final class Server {
   }
 
   private func admit(_ listener: StreamListener, _ language: () -> Language) {
-    guard let socket = try? listener.accept(), makeRoom() else { return }
+    guard let socket = try? listener.accept() else { return }
+    guard makeRoom() else {
+      link.counts.refusedClients += 1
+      return
+    }
     let client = Client(socket, language())
     clients.append(client)
     greet(client)
@@ -160,7 +193,9 @@ final class Server {
     let isIdle = known.map { HostClock.monotonic() &- $0.lastAnswer > Self.longIdle } ?? false
     guard let victim = others.filter({ !$0.isKnown }).min(by: oldest) ?? (isIdle ? known : nil)
     else { return false }
+    noteReplies(lost: victim.output, of: victim)
     clients.removeAll { $0 === victim }
+    link.counts.evictedClients += 1
     return true
   }
 
@@ -246,7 +281,8 @@ final class Server {
     for (event, time) in link.takeEvents() {
       for client in clients {
         switch client.language {
-        case .qmp(let session): send(client, session.event(event, nanoseconds: time))
+        case .qmp(let session):
+          send(client, session.event(event, nanoseconds: time), isEvent: true)
         case .human, .metrics, .terminal: break
         case .gdb(var session):
           let text = session.event(event)
@@ -298,16 +334,31 @@ final class Server {
     }
   }
 
-  private func send(_ client: Client, _ text: String) { send(client, Array(text.utf8)) }
+  private func send(_ client: Client, _ text: String, isEvent: Bool = false) {
+    send(client, Array(text.utf8), isEvent: isEvent)
+  }
 
-  private func send(_ client: Client, _ bytes: [UInt8]) {
-    guard !bytes.isEmpty, !client.isGone else { return }
-    client.output += bytes
-    guard client.output.count <= Self.mostOutput else {
+  private func send(_ client: Client, _ bytes: [UInt8], isEvent: Bool = false) {
+    guard !bytes.isEmpty else { return }
+    let isOver = client.output.count + bytes.count > Self.mostOutput
+    guard !client.isGone, !isOver else {
+      if isEvent {
+        link.counts.lostEvents += 1
+      } else {
+        noteReplies(lost: bytes, of: client)
+      }
       client.isGone = true
       return
     }
+    client.output += bytes
     flush(client)
+  }
+
+  /// Counts what a client has not taken: each line that QMP ends is a reply.
+  private func noteReplies(lost bytes: [UInt8], of client: Client) {
+    guard !bytes.isEmpty else { return }
+    guard case .qmp = client.language else { return link.counts.lostReplies += 1 }
+    link.counts.lostReplies += UInt64(bytes.count { $0 == 0x0A })
   }
 
   private func flush(_ client: Client) {

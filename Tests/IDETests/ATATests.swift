@@ -53,6 +53,21 @@ struct ATATests {
     #expect(empty.read(.secondaryControl, at: 0, width: .byte) == 0)
   }
 
+  @Test("IDENTIFY DEVICE tells the size that the operator has changed, and a reset keeps it")
+  func resized() {
+    var bench = Bench(sectors: 0x1000)
+    #expect(bench.ide.isDisk(channel: 0, drive: 0) && !bench.ide.isDisk(channel: 0, drive: 1))
+    #expect(!bench.ide.isDisk(channel: 1, drive: 0) && !bench.ide.isDisk(channel: 2, drive: 0))
+    bench.ide.resizeDisk(channel: 0, drive: 0, sectorCount: 0x1_2345_6789)
+    for _ in 0..<2 {
+      bench.command(0xEC)
+      let data = bench.dataIn(512)
+      #expect(Array(data[120..<124]) == [0xFF, 0xFF, 0xFF, 0x0F])
+      #expect(Array(data[200..<208]) == [0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0])
+      bench.ide.reset()
+    }
+  }
+
   @Test("IDENTIFY DEVICE tells the size, the names and adds up to 0")
   func identify() {
     var bench = Bench(sectors: 0x1_2345_6789)

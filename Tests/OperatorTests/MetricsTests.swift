@@ -17,6 +17,15 @@ private final class CountedMachine: MachineAccess {
     ], ports: [MonitorSettings.Port(backend: "null")])
   var isGone = false
   var media: [UInt8: String] = [:]
+  var counts: MonitorCounts {
+    var counts = MonitorCounts()
+    counts.events = ["STOP": 3, "__org.bulkhead_DEVICE_FAULT": 1]
+    counts.lostEvents = 5
+    counts.lostReplies = 6
+    counts.evictedClients = 7
+    counts.refusedClients = 8
+    return counts
+  }
   let isHeldForHost = false
   var questions = 0
 
@@ -62,11 +71,15 @@ private final class CountedMachine: MachineAccess {
   @Test func `The text has every number in base units, with labels escaped`() throws {
     let machine = CountedMachine()
     let text = MetricsText.text(
-      CountedMachine.metrics, try machine.processes(), drives: [2], ports: 1)
+      CountedMachine.metrics, try machine.processes(), machine.counts, drives: [2], ports: 1)
     for line in [
       "bulkhead_machine_running{machine=\"a\\\\b\\\"c\\nd\"} 1",
       "bulkhead_virtual_clock_seconds 1.5", "bulkhead_events_lost_total 2",
-      "bulkhead_log_lines_lost_total 9",
+      "bulkhead_log_lines_lost_total 9", "bulkhead_monitor_events_total{event=\"STOP\"} 3",
+      "bulkhead_monitor_events_total{event=\"__org.bulkhead_DEVICE_FAULT\"} 1",
+      "bulkhead_monitor_events_total{event=\"RESET\"} 0", "bulkhead_monitor_events_lost_total 5",
+      "bulkhead_monitor_replies_dropped_total 6", "bulkhead_monitor_clients_evicted_total 7",
+      "bulkhead_monitor_clients_refused_total 8",
       "bulkhead_process_cpu_seconds_total{process=\"vmcore\"} 0.02",
       "bulkhead_process_resident_memory_bytes{process=\"vmcore\"} 4096",
       "bulkhead_device_up{device=\"ide\"} 0", "bulkhead_device_restarts_total{device=\"ide\"} 4",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import DeviceProtocol
 import Foundation
 import LinuxSystem
 import Monitor
@@ -21,6 +22,58 @@ extension SystemTests {
           scratch[file], "http://bulkhead/metrics",
         ], in: scratch)
       return scratch[file]
+    }
+
+    @Test(
+      "events, clients that had to go and replies that nobody took are counted",
+      .timeLimit(.minutes(2)))
+    func monitor() throws {
+      let scratch = try Scratch()
+      _ = try scratch.assemble("reader")
+      let machine = try RunningMachine(
+        MachineFile(
+          firmware: "reader.bin",
+          monitor: ["qmp = \"unix:qmp.sock\"", "metrics = \"unix:metrics.sock\""]), in: scratch)
+      defer { machine.end() }
+      try #require(machine.hasSaid("isolation: ", times: 6), "\(machine.errors)")
+      func value(_ name: String) throws -> Double {
+        let text = try String(contentsOfFile: try scrape(machine, "page.txt"), encoding: .utf8)
+        let line = text.split(separator: "\n").first { $0.hasPrefix("bulkhead_monitor_\(name) ") }
+        return try #require(line.flatMap { Double($0.split(separator: " ")[1]) }, "\(name)")
+      }
+      for name in ["events_total{event=\"STOP\"}", "events_lost_total", "clients_evicted_total"] {
+        #expect(try value(name) == 0, "\(name)")
+      }
+      let client = try machine.client()
+      for _ in 0..<3 {
+        let _: Empty = try client.ask(.pause, Empty())
+        let _: Empty = try client.ask(.resume, Empty())
+      }
+      let _: Empty = try client.ask(.reset, Empty())
+      #expect(
+        try eventually(10) { try value("events_total{event=\"RESET\"}") == 1 })
+      #expect(try value("events_total{event=\"STOP\"}") == 3)
+      #expect(try value("events_total{event=\"RESUME\"}") == 3)
+      #expect(try value("events_total{event=\"GUEST_PANICKED\"}") == 0)
+      #expect(try value("replies_dropped_total") == 0)
+      // Forty that say nothing: the 24 places are not enough. One that asks much and takes nothing.
+      let script = """
+        import socket, sys, time
+        held = []
+        for _ in range(40):
+            one = socket.socket(socket.AF_UNIX); one.connect(sys.argv[1]); held.append(one)
+            time.sleep(0.02)
+        for one in held: one.close()
+        asker = socket.socket(socket.AF_UNIX); asker.connect(sys.argv[1])
+        asker.sendall(b'{"execute": "qmp_capabilities"}' + b'{"execute": "query-qmp-schema"}' * 50)
+        time.sleep(1)
+        asker.close()
+        """
+      try Tool.run(Python.path, ["-c", script, scratch["qmp.sock"]], in: scratch)
+      #expect(try value("clients_evicted_total") >= 16)
+      #expect(try eventually(10) { try value("replies_dropped_total") > 10 })
+      #expect(try value("clients_refused_total") == 0)
+      #expect(try value("events_lost_total") == 0)
     }
 
     @Test(

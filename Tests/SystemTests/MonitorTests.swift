@@ -188,6 +188,50 @@ extension SystemTests {
     }
 
     @Test(
+      "gdb follows the symbols of a guest on two vCPUs, and the guest goes on",
+      .timeLimit(.minutes(5)), .enabled(if: Tool.find("gdb") != nil),
+      arguments: Requirements.accelerators)
+    func debuggerOfTwo(accelerator: String) throws {
+      let scratch = try Scratch()
+      try Self.buildDebugGuest("twocpus", in: scratch)
+      try Tool.run(
+        "objcopy", ["-O", "binary", scratch["debug.elf"], scratch["kernel"]], in: scratch)
+      let symbols = try Tool.run("nm", [scratch["debug.elf"]], in: scratch)
+      let start = try #require(symbols.firstMatch(of: /([0-9a-f]+) T start/)?.1)
+      _ = try scratch.assemble("loader", "KERNEL=\"\(scratch["kernel"])\"", "START=0x\(start)")
+      let machine = try RunningMachine(
+        MachineFile(
+          accelerator: accelerator, cpus: 2, firmware: "loader.bin",
+          monitor: ["gdb = \"unix:gdb.sock\""]), in: scratch)
+      defer { machine.end() }
+      try #require(machine.hasSaid("isolation: ", times: 6), "\(machine.errors)")
+      HostClock.sleep(3_000_000_000)
+      let output = try Self.debug("twocpus.gdb", in: scratch, machine)
+      for text in [
+        "first_inner (value=", "in first_outer (value=", "in first_main ()", "stepped: 1\n",
+        "symbol: first_inner + ", "second_inner (value=", "in second_outer (value=",
+        "in second_main ()", "Value returned is", "the other stood: 1\n",
+        "cr2 = 0x12345678\n", "CR2=0000000012345678", "cr4: 1\n", "es = 0\n", "fs = 0x2b\n",
+        "ES =0000 ", "FS =002b ", "refused: $cr0", "refused: $cs", "refused: $es",
+        "refused: $cr8", "refused: $efer", "both went on: 1\n",
+      ] {
+        #expect(output.contains(text), "\(text): \(output)")
+      }
+      #expect(!output.contains("taken: "), "\(output)")
+      if accelerator == "soft" || Requirements.hasHardwareVirtualisation {
+        #expect(output.contains("hit Hardware watchpoint"), "\(output)")
+        #expect(output.contains("remainder 0\n"), "\(output)")
+      }
+      let threads = output.matches(of: /stopped in thread (\d)/).map { $0.1 }
+      #expect(threads == ["1", "2"], "\(output)")
+      // Both times the registers are those that `info registers` shows.
+      let shown = output.matches(of: /rip +0x([0-9a-f]+)/).map { $0.1 }
+      let same = output.matches(of: /RIP=0*([0-9a-f]+)/).map { $0.1 }
+      #expect(shown.count == 2 && shown == Array(same.prefix(2)), "\(output)")
+      #expect(try machine.status().state == "running")
+    }
+
+    @Test(
       "gdb looks at a kernel of Debian's while it boots on two vCPUs, and the boot goes on",
       .timeLimit(.minutes(5)),
       .enabled(if: Tool.find("gdb") != nil && LinuxGuests.missing.isEmpty))
@@ -231,8 +275,8 @@ extension SystemTests {
       return output
     }
 
-    private static func buildDebugGuest(in scratch: Scratch) throws {
-      let source = "\(Requirements.repository)/Tests/SystemTests/Guests/debug.c"
+    private static func buildDebugGuest(_ name: String = "debug", in scratch: Scratch) throws {
+      let source = "\(Requirements.repository)/Tests/SystemTests/Guests/\(name).c"
       try Tool.run(
         "gcc",
         [

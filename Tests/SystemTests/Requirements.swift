@@ -9,6 +9,11 @@ enum Requirements {
   /// Whether /dev/kvm may be used.
   static let hasKVM = (try? Files.open("/dev/kvm", .readWrite)) != nil
 
+  /// Whether KVM has a processor under it that runs guests; else it emulates their kernels.
+  static let hasHardwareVirtualisation =
+    ((try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? "")
+    .firstMatch(of: /flags\s*:.*\b(vmx|svm)\b/) != nil
+
   /// What can run a machine here.
   static let accelerators = hasKVM ? ["kvm", "soft"] : ["soft"]
 

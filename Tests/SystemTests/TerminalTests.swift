@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import DeviceProtocol
 import Foundation
 import LinuxSystem
+import Monitor
 import Testing
 
 /// A terminal of tmux, in which a command runs.
@@ -81,6 +83,7 @@ extension SystemTests {
 
       try terminal.press("C-a", "h")
       #expect(terminal.shows("C-a c +switch between console and monitor"), "\(terminal.text)")
+      #expect(terminal.text.contains("C-a b    send break (magic sysrq)"), "\(terminal.text)")
       try terminal.press("C-a", "c")
       #expect(terminal.shows("Bulkhead 0.1.0 monitor.*\n\\(bulkhead\\) "), "\(terminal.text)")
       for (line, answer) in [
@@ -119,6 +122,54 @@ extension SystemTests {
       #expect(terminal.text.contains("Bulkhead: Terminated"))
       #expect(eventually(10) { scratch.text("after").contains("speed") })
       #expect(scratch.text("before") == scratch.text("after"))
+    }
+
+    @Test(
+      "a break on the console is Linux's system request key", .timeLimit(.minutes(5)),
+      .enabled(if: LinuxGuests.missing.isEmpty))
+    func breakForLinux() throws {
+      let scratch = try Scratch()
+      _ = try LinuxGuests.build("Tests/SystemTests/Guests/waiter.c", in: scratch)
+      var file = LinuxGuests.machine(
+        kernel: LinuxGuests.cloudKernel, cpus: 1, arguments: "sysrq_always_enabled")
+      file.monitor = ["hmp = \"stdio\""]
+      file.serial = "stdio"
+      let path = try scratch.write("machine.toml", file.text(name: "system-break"))
+      let terminal = try TmuxTerminal("\(Built.folder)/vmlaunch \(path)", in: scratch)
+      try #require(terminal.shows("INIT-READY", seconds: 200), "\(terminal.text)")
+      // Without a break it is only a letter.
+      try terminal.press("h")
+      HostClock.sleep(1_000_000_000)
+      #expect(!terminal.text.contains("sysrq: HELP"), "\(terminal.text)")
+      try terminal.press("C-a", "b")
+      try terminal.press("h")
+      #expect(terminal.shows("sysrq: HELP : loglevel"), "\(terminal.text)")
+      try terminal.press("C-a", "x")
+      #expect(terminal.shows("code=0"), "\(terminal.text)")
+    }
+
+    @Test(
+      "a break reaches the receiver between the characters", .timeLimit(.minutes(2)),
+      arguments: Requirements.accelerators)
+    func breakForUART(accelerator: String) throws {
+      let scratch = try Scratch()
+      _ = try scratch.assemble("echo")
+      let machine = try RunningMachine(
+        MachineFile(accelerator: accelerator, firmware: "echo.bin", serial: "stdio"), in: scratch)
+      defer { machine.end() }
+      try machine.type("a")
+      try #require(machine.hasSent("<a>", seconds: 60), "\(machine.errors)")
+      let client = try machine.client()
+      let _: Empty = try client.ask(.sendBreak, BreakRequest(port: 0))
+      #expect(machine.hasSent("[break]", seconds: 30), "\(machine.serial)")
+      try machine.type("b")
+      #expect(machine.hasSent("<b>", seconds: 30), "\(machine.serial)")
+      #expect(throws: (any Error).self) {
+        let _: Empty = try client.ask(.sendBreak, BreakRequest(port: 1))
+      }
+      try machine.type("q")
+      #expect(machine.exitCode(30) == exitCode(of: 0x16), "\(machine.errors)")
+      #expect(machine.serial == "<a>[break]<b>", "\(machine.serial)")
     }
 
     @Test("QMP is spoken on standard input and output", .timeLimit(.minutes(1)))

@@ -55,7 +55,8 @@ async def main(socket, schema_file, output, media, accelerator, uuid):
         await drives(ask, human)
 
         # Discs: from one folder, and with QEMU's events.
-        tray = {"device": "ide1-cd0", "id": "/machine/ide/2"}
+        block = {entry["device"]: entry for entry in await ask("query-block")}
+        tray = {"device": "ide1-cd0", "id": block["ide1-cd0"]["qdev"]}
         await ask("blockdev-change-medium", {"device": "ide1-cd0", "filename": "a.iso"})
         await happens("DEVICE_TRAY_MOVED", tray_open=True, **tray)
         await happens("DEVICE_TRAY_MOVED", tray_open=False, **tray)
@@ -63,7 +64,7 @@ async def main(socket, schema_file, output, media, accelerator, uuid):
         assert block["ide1-cd0"]["inserted"]["file"] == "a.iso", block
         assert block["ide1-cd0"]["inserted"]["image"]["virtual-size"] == 1 << 20, block
         assert block["ide1-cd0"]["tray_open"] is False, block
-        await ask("eject", {"id": "/machine/ide/2"})
+        await ask("eject", {"id": tray["id"]})
         await happens("DEVICE_TRAY_MOVED", tray_open=True, **tray)
         block = {entry["device"]: entry for entry in await ask("query-block")}
         assert "inserted" not in block["ide1-cd0"] and block["ide1-cd0"]["tray_open"], block
@@ -89,7 +90,7 @@ async def main(socket, schema_file, output, media, accelerator, uuid):
         # Keys by number, and the mouse.
         await ask("send-key", {"keys": [{"type": "number", "data": 0x1D},
                                         {"type": "number", "data": 0xD3}]})
-        await fails("send-key", {"keys": [{"type": "number", "data": 0x7F}]}, "number")
+        await ask("send-key", {"keys": [{"type": "number", "data": 0x7F}]})
         await ask("input-send-event", {"events": [
             {"type": "rel", "data": {"axis": "x", "value": 5}},
             {"type": "rel", "data": {"axis": "y", "value": -5}},
