@@ -7,10 +7,11 @@ extension QCOW2Image where Storage: ~Copyable {
   ///   - name: Its name.
   ///   - seconds: The time, in seconds since 1970.
   ///   - nanoseconds: The nanoseconds of that second.
+  ///   - guestNanoseconds: How long the guest had run.
   /// - Throws: When the image can't be written or the storage fails.
-  public mutating func createSnapshot(_ name: String, seconds: UInt32, nanoseconds: UInt32)
-    throws(BlockImageError)
-  {
+  public mutating func createSnapshot(
+    _ name: String, seconds: UInt32, nanoseconds: UInt32, guestNanoseconds: UInt64 = 0
+  ) throws(BlockImageError) {
     try checkSnapshots()
     var all = try snapshots()
     try require(
@@ -26,7 +27,8 @@ extension QCOW2Image where Storage: ~Copyable {
     let id = (all.compactMap { UInt64($0.id) }.max() ?? 0) + 1
     var snapshot = QCOW2Snapshot(
       id: "\(id)", name: name, seconds: seconds, nanoseconds: nanoseconds,
-      virtualSize: virtualSize, l1TableOffset: place, l1Size: UInt32(l1.count))
+      guestNanoseconds: guestNanoseconds, virtualSize: virtualSize, l1TableOffset: place,
+      l1Size: UInt32(l1.count))
     snapshot.extra = [UInt8](repeating: 0, count: 24)
     snapshot.extra.storeBigEndian(virtualSize, at: 8)
     all.append(snapshot)

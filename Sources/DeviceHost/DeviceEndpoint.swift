@@ -96,6 +96,12 @@ public protocol DeviceEndpoint: DeviceState {
   /// Changes the disc of a drive; ``HostServices/attached`` is the new one's image. Only ide does.
   mutating func changeMedium(_ request: MediumRequest, services: HostServices) throws(Refusal)
 
+  /// Takes, applies, deletes or lists snapshots of the drives' images, or makes an overlay of
+  /// ``HostServices/attached``. Only ide does; the machine stands.
+  mutating func snapshot(
+    _ request: DriveSnapshotRequest, services: HostServices
+  ) throws(Refusal) -> DriveSnapshotReply
+
   /// The operator presses the power button; only piix has one.
   mutating func pressPowerButton(_ services: HostServices) throws(Refusal)
 }
@@ -150,6 +156,9 @@ extension DeviceEndpoint {
   public mutating func changeMedium(
     _ request: MediumRequest, services: HostServices
   ) throws(Refusal) { throw Refusal("this device has no drives") }
+  public mutating func snapshot(
+    _ request: DriveSnapshotRequest, services: HostServices
+  ) throws(Refusal) -> DriveSnapshotReply { throw Refusal("this device has no drives") }
   public mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {
     throw Refusal("this device has no power button")
   }

@@ -41,6 +41,8 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case drives = 31
   /// Device to core: something that the operator may want to know.
   case notice = 32
+  /// Core to device: take, apply, delete or list snapshots of the drives, or make an overlay.
+  case snapshot = 40
 }
 
 /// The fixed header of every message.

@@ -37,6 +37,14 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   /// Monitor to launcher: open the image of a disc (``DiscRequest``); the reply brings its
   /// descriptor and size (``DiscReply``).
   case openMedium = 122
+  /// Core to launcher: the file with the machine's state of a snapshot (``StateFileRequest``,
+  /// ``StateFileReply``).
+  case stateFile = 130
+  /// Core to launcher: end every device's process; answered when they are gone.
+  case endDevices = 131
+  /// Core to launcher: another image for a drive, on top of its own (``OverlayRequest``,
+  /// ``OverlayReply``).
+  case overlay = 132
 }
 
 /// ``LaunchRequest/report``.

@@ -265,7 +265,7 @@ extension DeviceLink {
       machine.post(.notice(message))
       try answer(header, Empty(), channel)
     case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input, .medium,
-      .powerButton, .pointer, .drives:
+      .powerButton, .pointer, .drives, .snapshot:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
     }
   }

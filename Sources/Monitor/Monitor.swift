@@ -65,6 +65,9 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case interruptChips = 262
   /// Read or write a port (``PortRequest``, ``PortReply``).
   case port = 263
+  /// Save, load, delete or list snapshots of the machine, or let a drive go on in an overlay
+  /// (``SnapshotRequest``, ``SnapshotReply``).
+  case snapshot = 270
 }
 
 /// Names one device of the machine.

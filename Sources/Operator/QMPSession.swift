@@ -108,7 +108,10 @@ public struct QMPSession {
         "GUEST_PANICKED", ["action": .string(event.detail == "stop" ? "poweroff" : event.detail)]
       )
     case .crashLoaded: return ("GUEST_CRASHLOADED", ["action": "run"])
-    case .debug: return nil
+    case .job:
+      let (status, id) = JobList.words(event.detail)
+      return ("JOB_STATUS_CHANGE", ["status": .string(status), "id": .string(id)])
+    case .debug, .snapshotEnded: return nil
     }
   }
 

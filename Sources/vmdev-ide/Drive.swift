@@ -15,6 +15,9 @@ final class Drive: Sendable {
   /// As in the machine file, such as `ide0.1`.
   let name: String
   var virtualSize: UInt64 { image.virtualSize }
+  /// Whether the guest's writes go into the image.
+  let isWritable: Bool
+  let isQCOW2: Bool
   fileprivate let image: SharedImage<ImageFile, Inflater>
   /// How many errors went to the log.
   private let reports = Atomic(0)
@@ -36,6 +39,8 @@ final class Drive: Sendable {
 
   init(name: String, image: consuming sending DriveImage) {
     self.name = name
+    isWritable = image.info.isWritable
+    isQCOW2 = image.info.format == "qcow2"
     self.image = SharedImage(image, decompressor: Inflater())
   }
 
@@ -67,6 +72,13 @@ final class Drive: Sendable {
   func flush() -> IDEResult {
     var work = DriveWork(drive: self, ignoresReadErrors: false)
     return work.flush()
+  }
+
+  /// Does something with a qcow2 image while nobody else uses it; `nil` for another.
+  func exclusively<Result: Sendable>(
+    _ body: @Sendable (inout QCOW2Image<ImageFile, Inflater>) throws(BlockImageError) -> Result
+  ) throws(BlockImageError) -> Result? {
+    try image.exclusively { (image) throws(BlockImageError) in try image.withQCOW2(body) }
   }
 
   fileprivate func report(_ text: String) {
