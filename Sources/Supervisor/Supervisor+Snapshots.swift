@@ -208,7 +208,8 @@ extension Supervisor {
       }
       newOverlay = nil
       resources.backings[index].allow(below)
-      // With this the old image's lock goes, as soon as the old process has ended.
+      // It lies below from now on, and is only read.
+      if let old = resources.images[index] { try ImageLock.giveUpWriting(old) }
       resources.images[index] = file
       machine.drives[index].image = new.path
       machine.drives[index].format = .qcow2
