@@ -129,6 +129,14 @@ public final class HostServices {
       .moveRegion, MoveRegion(region: region, isEnabled: base != nil, base: base ?? 0))
   }
 
+  /// Has the core map a part of a region, or end that; returns whether it did.
+  ///
+  /// A mapping may only begin while ``isWaitedFor``: see ``WindowMapping``.
+  public func mapWindow(_ mapping: WindowMapping) -> Bool {
+    let reply: Empty? = ask(.mapWindow, mapping)
+    return reply != nil
+  }
+
   /// Tells the core where the PIIX routes the PCI interrupts.
   public func routePIRQ(_ interrupts: [UInt8]) {
     let _: Empty? = ask(.routePIRQ, PIRQRoutes(interrupts))

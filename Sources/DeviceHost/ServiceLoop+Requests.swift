@@ -128,7 +128,8 @@ extension ServiceLoop {
         try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
           try endpoint.pressPowerButton(services)
         }
-      case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power, .hold, .notice:
+      case .hello, .claim, .ready, .dma, .moveRegion, .routePIRQ, .power, .hold, .notice,
+        .mapWindow:
         throw ChannelError.broken(ProtocolError("the core sent \(request)"))
       }
     } catch let error as ProtocolError {

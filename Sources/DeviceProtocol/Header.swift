@@ -41,8 +41,10 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case drives = 31
   /// Device to core: something that the operator may want to know.
   case notice = 32
+  /// Device to core: a part of a memory region shows memory of the device, or no longer.
+  case mapWindow = 40
   /// Core to device: take, apply, delete or list snapshots of the drives, or make an overlay.
-  case snapshot = 40
+  case snapshot = 50
 }
 
 /// The fixed header of every message.

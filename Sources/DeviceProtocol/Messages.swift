@@ -199,6 +199,10 @@ public struct PowerRequest: Equatable, WireCodable {
     case powerOff = 1
     /// Ends the machine with `code` (the debug exit port).
     case exit = 2
+    /// Holds the vCPUs, while time and the devices go on, until ``wake`` or a reset.
+    case suspend = 3
+    /// Resets the machine as ``reset`` does, but RAM stays where firmware has its shadow.
+    case wake = 4
   }
 
   public var action: Action

@@ -83,6 +83,8 @@ struct Board {
   /// The fixed and the movable port regions, with the base that each has now.
   var ports: [(claim: PortClaim, base: UInt16?, target: RegionTarget)] = []
   var memories: [(claim: MemoryClaim, target: RegionTarget)] = []
+  /// What a device shows in its memory region, by the device's index.
+  private(set) var windows: [Int: WindowMapping] = [:]
   var map: MemoryMap
   let slots: SlotTable
   private var generation: UInt32 = 0
@@ -196,13 +198,44 @@ struct Board {
     ports[place].base = message.base
   }
 
+  /// Maps device memory into a memory region of the device, or ends that.
+  ///
+  /// `memoryByteCount` is the size of the memory that the message names; 0 for none.
+  mutating func mapWindow(
+    _ link: DeviceLink, _ message: WindowMapping, memoryByteCount: UInt64
+  ) throws(ProtocolError) {
+    let claim = memories.first {
+      $0.target.link === link && $0.claim.region == message.region
+    }?.claim
+    guard let claim else { throw ProtocolError("memory region \(message.region) is not claimed") }
+    guard message.isMapped else {
+      windows[link.index] = nil
+      return
+    }
+    let end = UInt64(message.memoryOffset) + UInt64(message.byteCount)
+    guard UInt64(message.offset) + UInt64(message.byteCount) <= claim.byteCount,
+      claim.base % UInt64(WindowMapping.pageByteCount) == 0, end <= memoryByteCount
+    else { throw ProtocolError("the window is not within region and memory") }
+    windows[link.index] = message
+  }
+
+  /// A region's target, with the writes that a mapping guards as live ones.
+  private func guarded(_ target: RegionTarget) -> RegionTarget {
+    guard let window = windows[target.link.index] else { return target }
+    var target = target
+    for place in window.guards where place.region == target.region {
+      target.registers = target.registers.flatMap { $0.without(place) }
+    }
+    return target
+  }
+
   // MARK: - Snapshots
 
   /// The port regions of some claims, where they decode now.
   private func regions(_ belongs: (PortClaim) -> Bool) -> [BusSnapshot.PortRegion] {
     ports.filter { belongs($0.claim) }.compactMap { port in
       port.base.map {
-        BusSnapshot.PortRegion(base: $0, count: port.claim.count, target: port.target)
+        BusSnapshot.PortRegion(base: $0, count: port.claim.count, target: guarded(port.target))
       }
     }
   }
@@ -219,6 +252,16 @@ struct Board {
     map.segments = (0..<MemoryMap.segmentCount).map {
       let segment = bridge.segment($0)
       return MemoryMap.Segment(readsRAM: segment.readsDRAM, writesRAM: segment.writesDRAM)
+    }
+    map.windows = memories.compactMap { memory in
+      let link = memory.target.link
+      guard let window = windows[link.index], window.region == memory.claim.region else {
+        return nil
+      }
+      return MemoryMap.DeviceRegion(
+        device: Self.memoryID(link, window.memory),
+        start: memory.claim.base + UInt64(window.offset), byteCount: UInt64(window.byteCount),
+        offset: UInt64(window.memoryOffset))
     }
     map.devices = []
     for function in functions {
@@ -258,11 +301,30 @@ struct Board {
     UInt32(link.index) << 16 | UInt32(memory)
   }
 
-  /// Puts everything that the guest can program back to its state after reset.
-  mutating func reset() {
+  /// Puts everything that the guest can program back to its state after reset; firmware's shadow
+  /// stays if the machine wakes.
+  mutating func reset(isWaking: Bool = false) {
     mechanism.reset()
-    bridge.reset()
+    windows = [:]
+    if isWaking { bridge.resetKeepingShadow() } else { bridge.reset() }
     for index in functions.indices { functions[index].space.reset() }
     for index in ports.indices where ports[index].claim.isMovable { ports[index].base = nil }
+  }
+}
+
+extension RegisterClaim {
+  /// What is left of the claim when some bytes are live: up to two pieces if it is posted.
+  fileprivate func without(_ place: WindowMapping.Guard) -> [RegisterClaim] {
+    let (start, end) = (UInt64(offset), UInt64(offset) + UInt64(byteCount))
+    let (first, last) = (UInt64(place.offset), UInt64(place.offset) + UInt64(place.byteCount))
+    guard write == .posted, first < end, start < last else { return [self] }
+    var pieces: [RegisterClaim] = []
+    for (start, end) in [(start, first), (last, end)] where start < end {
+      var piece = self
+      piece.offset = UInt32(truncatingIfNeeded: start)
+      piece.byteCount = UInt32(truncatingIfNeeded: end - start)
+      pieces.append(piece)
+    }
+    return pieces
   }
 }

@@ -241,6 +241,18 @@ extension DeviceLink {
         return
       }
       try answer(header, Empty(), channel)
+    case .mapWindow:
+      let message: WindowMapping = try decode(packet)
+      let memory = byteCount(ofMemory: message.memory)
+      do throws(ProtocolError) {
+        try machine.change { board throws(ProtocolError) in
+          try board.mapWindow(self, message, memoryByteCount: memory)
+        }
+      } catch {
+        try answer(header, Refusal(error.reason), channel, [.reply, .refusal])
+        return
+      }
+      try answer(header, Empty(), channel)
     case .routePIRQ:
       let message: PIRQRoutes = try decode(packet)
       try requireChipset(request)
@@ -267,6 +279,16 @@ extension DeviceLink {
     case .hello, .claim, .ready, .reset, .pause, .resume, .quit, .screendump, .input, .medium,
       .powerButton, .pointer, .drives, .snapshot:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
+    }
+  }
+
+  /// The size of a memory that the device may write to; 0 where there is none of that number.
+  func byteCount(ofMemory number: UInt16) -> UInt64 {
+    state.withLock { state in
+      let backing = state.backings.first {
+        $0.claim.memory == number && $0.claim.kind == .readWrite
+      }
+      return UInt64(backing?.claim.byteCount ?? 0)
     }
   }
 

@@ -79,6 +79,8 @@ extension Machine {
     switch request.action {
     case .reset: post(.reset("the guest asked for it"))
     case .powerOff: post(.end(code: 0, reason: "the guest powered off"))
+    case .suspend: post(.suspend)
+    case .wake: post(.wake)
     case .exit: post(.end(code: request.code, reason: "the guest wrote to the debug exit port"))
     }
   }

@@ -32,11 +32,31 @@ extension Machine {
   /// Lets the vCPUs run.
   public func run() {
     startClocks()
-    progress.withLock {
-      $0.state = "running"
+    let isSuspended = progress.withLock {
+      $0.state = $0.isSuspended ? "suspended" : "running"
       $0.reason = ""
+      return $0.isSuspended
     }
-    release()
+    if !isSuspended { release() }
+  }
+
+  /// Holds the vCPUs until the machine is reset; the clock and the devices go on.
+  ///
+  /// Returns whether it was running.
+  func suspend() -> Bool {
+    let isRunning = progress.withLock {
+      $0.isSuspended = true
+      guard $0.state == "running" else { return false }
+      $0.state = "suspended"
+      return true
+    }
+    guard isRunning else { return false }
+    guard park(strictly: true) else {
+      post(.end(code: 2, reason: "a vCPU did not stop for the machine to be suspended"))
+      return true
+    }
+    handOnCollected()
+    return true
   }
 
   private func startClocks() {
@@ -82,9 +102,13 @@ extension Machine {
     run()
   }
 
-  /// Brings the whole machine up again as new.
-  func reset() throws(KVMError) {
-    let isRunning = progress.withLock { $0.state == "running" }
+  /// Brings the whole machine up again: as new, or as one that wakes from suspend to RAM.
+  func reset(isWaking: Bool = false) throws(KVMError) {
+    let isRunning = progress.withLock { progress in
+      progress.isSuspended = false
+      if progress.state == "suspended" { progress.state = "running" }
+      return progress.state == "running"
+    }
     abandoning.store(true, ordering: .sequentiallyConsistent)
     defer { abandoning.store(false, ordering: .sequentiallyConsistent) }
     guard park(strictly: true) else {
@@ -96,7 +120,7 @@ extension Machine {
     let end = HostClock.monotonic() + 5_000_000_000
     for (link, one) in zip(links, begun) { link.finishReset(one, by: end, self) }
     do throws(ProtocolError) {
-      try change { board throws(ProtocolError) in board.reset() }
+      try change { board throws(ProtocolError) in board.reset(isWaking: isWaking) }
     } catch {
       post(.end(code: 2, reason: error.reason))
     }

@@ -13,6 +13,8 @@ internal import Synchronization
 enum MachineEvent: Sendable {
   case reset(String)
   case end(code: UInt8, reason: String)
+  case suspend
+  case wake
   case fault(FaultMessage)
   case ready(String)
   /// A device cannot go on until the operator has seen to the host.
@@ -59,6 +61,8 @@ public final class Machine: Sendable {
   struct Progress: Sendable {
     var state = "starting"
     var reason = ""
+    /// Whether the guest has suspended the machine to RAM, also while an operator holds it.
+    var isSuspended = false
     var restarts: [String: UInt32] = [:]
     /// When the last triple faults were, on the host's monotonic clock.
     var tripleFaults: [UInt64] = []
@@ -182,7 +186,9 @@ public final class Machine: Sendable {
       // A device may ask again and again: one of a kind is enough.
       let isThere = events.contains {
         switch ($0, event) {
-        case (.reset, .reset), (.end, .end), (.hold, .hold), (.debugStop, .debugStop): true
+        case (.reset, .reset), (.suspend, .suspend), (.wake, .wake), (.end, .end), (.hold, .hold),
+          (.debugStop, .debugStop):
+          true
         default: false
         }
       }

@@ -178,7 +178,7 @@ extension MachineControl {
   /// Holds the machine until the operator has seen to the host.
   func pauseForHost(_ reason: String) {
     isHeldByOperator = true
-    guard machine.progress.withLock({ $0.state == "running" }) else { return }
+    guard machine.progress.withLock({ ["running", "suspended"].contains($0.state) }) else { return }
     CoreLog.line("the machine is held: \(reason)", .error)
     machine.pause(reason)
     announce(EventMessage(.stop, detail: reason))

@@ -94,7 +94,7 @@ public final class MachineControl {
   private func attend() {
     for event in machine.takeEvents() {
       switch event {
-      case .reset, .hold, .debugStop, .notice:
+      case .reset, .suspend, .wake, .hold, .debugStop, .notice:
         if work != nil {
           postponed.append(event)
           continue
@@ -107,6 +107,9 @@ public final class MachineControl {
         settleRestarts()
       case .reset(let reason): reset(reason, byGuest: true)
       case .end(let code, let reason): end(code, reason, byGuest: true)
+      case .suspend:
+        if machine.suspend() { announce(EventMessage(.suspend, byGuest: true)) }
+      case .wake: wake()
       case .fault(let message): fault(message)
       case .hold(let reason):
         pauseForHost(reason)
@@ -130,6 +133,16 @@ public final class MachineControl {
       announce(EventMessage(.reset, byGuest: byGuest, detail: reason))
     } catch {
       end(2, "the machine could not be reset: \(error)")
+    }
+  }
+
+  /// Resets the machine as one that wakes.
+  private func wake() {
+    do throws(KVMError) {
+      try machine.reset(isWaking: true)
+      announce(EventMessage(.wakeup))
+    } catch {
+      end(2, "the machine could not be woken: \(error)")
     }
   }
 
@@ -272,8 +285,9 @@ public final class MachineControl {
     case .snapshot: try snapshot(packet, client)
     case .medium: try changeMedium(packet, client)
     case .powerButton:
+      let wakes = machine.progress.withLock { $0.isSuspended }
       try forward(packet, to: "piix", as: .powerButton, Empty.self, client)
-      announce(EventMessage(.powerdown))
+      if !wakes { announce(EventMessage(.powerdown)) }
     case .stop:
       reply(client, packet, Empty())
       end(0, "the operator stopped the machine")

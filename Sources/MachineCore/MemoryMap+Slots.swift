@@ -46,7 +46,8 @@ extension MemoryMap {
 
   /// Everything that decodes addresses, the uppermost first.
   private var layers: [Layer] {
-    var layers = [
+    var layers = windows.compactMap { layer($0) }
+    layers += [
       Layer(start: RAMLayout.vgaWindow.lowerBound, end: RAMLayout.vgaWindow.upperBound),
       // KVM has the interrupt controllers and four pages of its own here: a guest that moves
       // device memory onto them does not get that part.
@@ -76,19 +77,21 @@ extension MemoryMap {
           start: RAMLayout.highStart, end: RAMLayout.highStart + ram.high, backing: .ram,
           offset: ram.low, logsDirty: logsDirtyRAM))
     }
-    for region in devices {
-      // A guest may program a base address register with anything: what is not whole pages
-      // or wraps around has no slot, and its accesses leave the guest.
-      guard region.byteCount > 0, (region.start | region.byteCount | region.offset) & 0xFFF == 0,
-        region.start <= UInt64.max - region.byteCount
-      else { continue }
-      layers.append(
-        Layer(
-          start: region.start, end: region.start + region.byteCount,
-          backing: .device(region.device), offset: region.offset,
-          isReadOnly: region.isReadOnly, logsDirty: region.logsDirty))
-    }
+    layers += devices.compactMap { layer($0) }
     return layers
+  }
+
+  /// A device's memory, if it can have a slot.
+  ///
+  /// A guest may program a base address register with anything: what is not whole pages or wraps
+  /// around has none, and its accesses leave the guest.
+  private func layer(_ region: DeviceRegion) -> Layer? {
+    guard region.byteCount > 0, (region.start | region.byteCount | region.offset) & 0xFFF == 0,
+      region.start <= UInt64.max - region.byteCount
+    else { return nil }
+    return Layer(
+      start: region.start, end: region.start + region.byteCount, backing: .device(region.device),
+      offset: region.offset, isReadOnly: region.isReadOnly, logsDirty: region.logsDirty)
   }
 
   /// The firmware below 4 GiB, and its last 128 KiB again below 1 MiB.

@@ -93,6 +93,8 @@ public struct MemoryMap: Equatable, Sendable {
   public let firmwareByteCount: UInt64
   /// F0000h first (64 KiB), then C0000h to EFFFFh in steps of 16 KiB.
   public var segments: [Segment]
+  /// Device memory that shows in the VGA window, over everything else.
+  public var windows: [DeviceRegion] = []
   /// Device memory; later entries lie under earlier ones where they overlap.
   public var devices: [DeviceRegion] = []
   /// Whether the guest's writes to RAM are remembered.

@@ -265,6 +265,10 @@ public struct EventMessage: Equatable, WireCodable {
     case panicked = 10
     /// The guest has panicked and starts its crash kernel.
     case crashLoaded = 11
+    /// The guest has suspended the machine to RAM.
+    case suspend = 12
+    /// The machine has woken.
+    case wakeup = 13
     /// Work on a snapshot that was begun as a job has ended; `detail` is the job's id and, if it
     /// failed, a space and the reason.
     case snapshotEnded = 20

@@ -45,6 +45,7 @@ public struct HumanMonitor {
     ("sum", "addr size", "compute the checksum of a memory region"),
     ("system_powerdown", "", "press the power button"),
     ("system_reset", "", "reset the machine"),
+    ("system_wakeup", "", "wake the machine up from suspend"),
     ("x", "/fmt addr", "virtual memory dump starting at 'addr'"),
     ("xp", "/fmt addr", "physical memory dump starting at 'addr'"),
   ]
@@ -86,6 +87,7 @@ public struct HumanMonitor {
     case "s", "stop": try machine.order(.pause)
     case "system_reset": try machine.order(.reset)
     case "system_powerdown": try machine.order(.powerButton)
+    case "system_wakeup": try QMPCommands.wakeUp(machine)
     case "nmi": try machine.order(.nmi)
     case "q", "quit": try machine.order(.stop)
     case "help", "?": return help(rest)

@@ -31,6 +31,7 @@ public struct QMPCommands {
     case "cont": try machine.order(.resume)
     case "system_reset": try machine.order(.reset)
     case "system_powerdown": try machine.order(.powerButton)
+    case "system_wakeup": try Self.wakeUp(machine)
     case "quit": try machine.order(.stop)
     case "inject-nmi": try machine.order(.nmi)
     case "send-key": try InputEvents(machine: machine).sendKeys(arguments)
@@ -106,8 +107,17 @@ public struct QMPCommands {
             "posted": JSONValue(bits: $0.posted), "mirrored": JSONValue(bits: $0.mirrored),
           ]
         })
+    case "query-current-machine": return ["wakeup-suspend-support": true]
     default: throw CommandError("this machine cannot do \(name) yet")
     }
+  }
+
+  /// Wakes a suspended machine by its power button.
+  static func wakeUp(_ machine: any MachineAccess) throws(CommandError) {
+    guard try runState(machine) == "suspended" else {
+      throw CommandError("Unable to wake up: guest is not in suspended state")
+    }
+    try machine.order(.powerButton)
   }
 
   /// The run state, by QEMU's names.
@@ -115,6 +125,7 @@ public struct QMPCommands {
     let status = try machine.status()
     switch status.state {
     case "running": return "running"
+    case "suspended": return "suspended"
     case "starting": return "prelaunch"
     case "ending": return "shutdown"
     default: break

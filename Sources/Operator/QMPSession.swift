@@ -70,6 +70,8 @@ public struct QMPSession {
     case .resume: return ("RESUME", nil)
     case .stop: return ("STOP", nil)
     case .powerdown: return ("POWERDOWN", nil)
+    case .suspend: return ("SUSPEND", nil)
+    case .wakeup: return ("WAKEUP", nil)
     case .reset:
       let reason: JSONValue = event.byGuest ? "guest-reset" : "host-qmp-system-reset"
       return ("RESET", ["guest": guest, "reason": reason])

@@ -124,6 +124,15 @@ public struct I440FXHostBridge: DeviceState, Sendable {
   /// Puts every register back to its default (RST#).
   public mutating func reset() { configuration.reset() }
 
+  /// Resets all but PAM: a machine that wakes finds firmware's shadow as it was.
+  public mutating func resetKeepingShadow() {
+    let before = configuration
+    configuration.reset()
+    for offset in UInt8(0x59)...0x5F {
+      _ = configuration.write(UInt32(before[offset]), at: offset, width: .byte)
+    }
+  }
+
   @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     visitor.part("configuration", &configuration)

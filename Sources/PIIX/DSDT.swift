@@ -9,9 +9,17 @@ enum DSDT {
       .scope("\\_SB", links),
       .scope("\\_SB", processors(configuration)),
       .scope("\\_GPE", [.name("_HID", .string("ACPI0006"))]),
-      // Soft off is sleep type 0 in the PIIX4; no other sleep state exists.
-      .name("\\_S5", .package([.integer(0), .integer(0), .integer(0), .integer(0)])),
+      sleepingState("\\_S3", .suspendToRAM), sleepingState("\\_S4", .suspendToDisk),
+      sleepingState("\\_S5", .softOff),
     ])
+  }
+
+  /// The sleep types for PM1a and PM1b control (ACPI 1.0b, 7.5.2).
+  private static func sleepingState(
+    _ name: String, _ state: PIIX4PowerManagement.SleepingState
+  ) -> AML {
+    let type = AML.integer(UInt64(state.rawValue))
+    return .name(name, .package([type, type, .integer(0), .integer(0)]))
   }
 
   // MARK: PCI

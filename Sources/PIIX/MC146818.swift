@@ -135,6 +135,9 @@ public struct MC146818: DeviceState, Sendable {
     memory[Int(address)] = byte
   }
 
+  /// Leaves the shutdown status (0Fh) by which the firmware knows a wake from suspend to RAM.
+  public mutating func noteSuspend() { memory[0x0F] = 0xFE }
+
   /// RESET#: clears the interrupt enables and flags; time, modes and memory stay.
   public mutating func reset() {
     memory[0x0B] &= ~0x78

@@ -112,6 +112,10 @@ public enum PCTables {
       .bytes([UInt8](repeating: 0, count: 8 * (1 + configuration.maxCPUs))))
     items.setInteger(FwCfgItems.Key.irq0Override, UInt32(1))
     items.addFile("etc/e820", .bytes(memoryMap(configuration)))
+    // S0 to S5: bit 7 says that the state exists, the rest is its sleep type.
+    items.addFile("etc/system-states", .bytes([0x80, 0, 0, 0x81, 0x82, 0x80]))
+    // After a suspend the firmware is to set the display up again: no driver does for text.
+    items.addFile("etc/s3-resume-vga-init", .bytes(littleEndianBytes(UInt64(1))))
     if configuration.hasPanicPort {
       items.addFile(PanicPort.file, .bytes(littleEndianBytes(PanicPort.base)))
     }

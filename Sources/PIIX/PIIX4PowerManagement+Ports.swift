@@ -20,8 +20,8 @@ extension PIIX4PowerManagement {
     }
   }
 
-  /// Writes one of the 64 power management ports; returns whether soft off was entered.
-  public mutating func writePort(_ byte: UInt8, at offset: UInt16, now: VMTime) -> Bool {
+  /// Writes one of the 64 power management ports; returns the sleeping state that it entered.
+  public mutating func writePort(_ byte: UInt8, at offset: UInt16, now: VMTime) -> SleepingState? {
     advance(to: now)
     switch offset {
     case 0x00, 0x01:  // PM1_STS: a one clears
@@ -30,14 +30,14 @@ extension PIIX4PowerManagement {
     case 0x04: control = control & 0xFF00 | UInt16(byte & 0x03)  // GBL_RLS raises an SMI: none
     case 0x05:
       control = control & 0x00FF | UInt16(byte & 0x1C) << 8
-      // SUS_EN with SUS_TYP 000b: soft off (7.2.3); it reads as zero.
-      return byte & 0x3C == 0x20
+      guard byte & 0x20 != 0 else { break }  // SUS_EN; it reads as zero
+      return enter(SleepingState(rawValue: byte >> 2 & 7))
     case 0x0C, 0x0D, 0x18, 0x19, 0x1C...0x1F:  // GPSTS, GLBSTS, DEVSTS: a one clears
       storage[Int(offset)] &= ~byte
     case 0x0E...0x13, 0x20...0x2F, 0x34...0x37: storage[Int(offset)] = byte
     default: break  // the timer, PLVL2, PLVL3 and GPIREG are read-only
     }
-    return false
+    return nil
   }
 
   /// Reads general purpose event block 0, four bytes at AFE0h: status, then enable.

@@ -6,7 +6,8 @@ public import DeviceModel
 ///
 /// Intel 82371AB data sheet (order number 290562), chapter 7; ACPI 1.0b, 4.7. The machine
 /// has no system management mode: an SMI source raises nothing, and APMC_EN reads as set so
-/// that firmware takes its handler for installed. Sleep types but soft off do not sleep.
+/// that firmware takes its handler for installed. Suspended, only ``timerToggles`` and what
+/// wakes goes on; the reset that follows leaves WAK_STS and the cause behind (ACPI 1.0b, 9.3.2).
 /// GPE0 is where the `pc` machine has it, at AFE0h, not the chip's own GPSTS.
 public struct PIIX4PowerManagement: DeviceState, Sendable {
   var registers = ConfigRegisters(Self.layout)
@@ -22,6 +23,10 @@ public struct PIIX4PowerManagement: DeviceState, Sendable {
   /// How often bit 23 of the timer had toggled when that was last looked at.
   var timerToggles: UInt64 = 0
   public internal(set) var smbus = SMBusHost()
+  /// Whether the machine is suspended to RAM.
+  public internal(set) var isSuspended = false
+  /// What wakes the suspended machine; empty while nothing has.
+  var wakeCause: PM1Status = []
 
   /// The PM timer counts at 3.579545 MHz and is 24 bits wide (ACPI 1.0b, 4.7.2.1).
   public static let timerFrequency: UInt64 = 3_579_545
@@ -32,6 +37,16 @@ public struct PIIX4PowerManagement: DeviceState, Sendable {
   /// What APMC (B2h) is told to switch ACPI mode on and off, as the FADT says.
   public static let acpiEnable: UInt8 = 0xF1
   public static let acpiDisable: UInt8 = 0xF0
+
+  /// What SUS_TYP selects (7.2.3), with the values that the `pc` machine's tables give.
+  public enum SleepingState: UInt8, Sendable {
+    /// S5.
+    case softOff = 0
+    /// S3: RAM stays, everything else is reset when it wakes.
+    case suspendToRAM = 1
+    /// S4: the system has saved itself to a disk; for the machine it is soft off.
+    case suspendToDisk = 2
+  }
 
   struct PM1Status: OptionSet, Sendable {
     let rawValue: UInt16
@@ -91,11 +106,37 @@ public struct PIIX4PowerManagement: DeviceState, Sendable {
 
   // MARK: Events
 
-  /// Reports that the power button was pressed.
-  public mutating func pressPowerButton() { status.insert(.powerButton) }
+  /// Reports that the power button was pressed; it wakes, enabled or not (ACPI 1.0b, 4.7.2.2.1.1).
+  public mutating func pressPowerButton() {
+    status.insert(.powerButton)
+    wake(.powerButton)
+  }
 
-  /// Reports that the real-time clock's interrupt rose (RTC_STS).
-  public mutating func reportClockInterrupt() { status.insert(.clock) }
+  /// Reports that the real-time clock's interrupt rose (RTC_STS); enabled it wakes.
+  public mutating func reportClockInterrupt() {
+    status.insert(.clock)
+    if enable & PM1Status.clock.rawValue != 0 { wake(.clock) }
+  }
+
+  /// Reports a key or the mouse, which wake; there is no status bit but the button's for them.
+  public mutating func reportInput() { wake(.powerButton) }
+
+  /// Whether the suspended machine has been woken, and is to be reset.
+  public var isWoken: Bool { isSuspended && !wakeCause.isEmpty }
+
+  private mutating func wake(_ cause: PM1Status) {
+    if isSuspended { wakeCause.insert(cause) }
+  }
+
+  /// Enters a sleeping state; one that is enabled to wake already has does so at once.
+  mutating func enter(_ state: SleepingState?) -> SleepingState? {
+    guard state == .suspendToRAM else { return state }
+    isSuspended = true
+    wakeCause = status.intersection(PM1Status(rawValue: enable)).intersection([
+      .powerButton, .clock,
+    ])
+    return state
+  }
 
   /// Raises general purpose event `index`, 0 to 15.
   public mutating func raiseEvent(_ index: Int) {
@@ -134,10 +175,14 @@ public struct PIIX4PowerManagement: DeviceState, Sendable {
   }
 
   /// Puts everything into the state after RST#; the timer goes on.
+  ///
+  /// After a suspended machine was woken the status bits say so.
   public mutating func reset() {
     let toggles = timerToggles
+    let cause = isWoken ? wakeCause.union(.resume) : []
     self = PIIX4PowerManagement()
     timerToggles = toggles
+    status = cause
   }
 
   @specialized(where V == StateEncoder)
@@ -155,6 +200,10 @@ public struct PIIX4PowerManagement: DeviceState, Sendable {
     visitor.field("apmStatus", &apmStatus)
     visitor.field("timerToggles", &timerToggles)
     visitor.part("smbus", &smbus)
+    visitor.field("isSuspended", &isSuspended)
+    bits = wakeCause.rawValue
+    visitor.field("wakeCause", &bits)
+    wakeCause = PM1Status(rawValue: bits).intersection(.all)
   }
 
   private static let layout: [ConfigRegisters.Byte] = {

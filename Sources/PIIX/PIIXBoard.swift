@@ -27,6 +27,8 @@ public struct PIIXBoard: DeviceState, Sendable {
   public enum Request: Sendable, Equatable {
     /// Soft off.
     case powerOff
+    /// Suspend to RAM, until ``PIIX4PowerManagement/isWoken``.
+    case suspend
     case reset(ResetKind)
     /// The debug exit port was written: end with this code.
     case exit(code: UInt32)
@@ -179,7 +181,7 @@ public struct PIIXBoard: DeviceState, Sendable {
     case .edgeLevelControl: levels.write(byte, at: offset)
     case .resetControl: return resetControl.write(byte).map { .reset($0) }
     case .powerManagement:
-      return power.writePort(byte, at: offset, now: now) ? .powerOff : nil
+      return power.writePort(byte, at: offset, now: now).map { sleep($0) }
     case .smbus: power.smbus.write(byte, at: offset)
     case .generalEvents: power.writeEvents(byte, at: offset)
     case .panic: return PanicPort.request(for: byte)
@@ -225,6 +227,13 @@ public struct PIIXBoard: DeviceState, Sendable {
     postPort.reset()
     levels.reset()
     wasClockInterrupt = false
+  }
+
+  /// What a sleeping state means for the board; firmware looks at the clock's memory as it wakes.
+  private mutating func sleep(_ state: PIIX4PowerManagement.SleepingState) -> Request {
+    guard state == .suspendToRAM else { return .powerOff }
+    clock.noteSuspend()
+    return .suspend
   }
 
   /// A rising IRQ 8 sets RTC_STS.

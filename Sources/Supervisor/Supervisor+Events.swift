@@ -185,9 +185,18 @@ extension Supervisor {
       {
         return
       }
+      // A channel closes a moment before its process is seen to end: how it did says more.
+      if fault.kind == .gone, let child = child(.device(name)),
+        let status = try? child.process.wait(timeout: Self.endPatience)
+      {
+        return recover(name, fault.kind, "\(status)")
+      }
       recover(name, fault.kind, reason)
     }
   }
+
+  /// How long to wait for the end of a process whose channel has closed, in nanoseconds.
+  private static let endPatience: UInt64 = 50_000_000
 
   /// Remembers a drive's new disc for the next process of vmdev-ide.
   private func take(

@@ -40,22 +40,37 @@ extension VGAController {
   /// back through this device or, where ``linearWindow`` is in use, not sent to it.
   public static let isWindowPosted = true
 
+  /// A part of the legacy window that is plain memory; all in bytes.
+  public struct LinearWindow: Equatable, Sendable {
+    /// From A0000h.
+    public var offset: Int
+    public var byteCount: Int
+    /// From the start of video memory.
+    public var memoryOffset: Int
+  }
+
   /// The part of the legacy window that is plain memory in the present mode, if any.
   ///
   /// With chain-4 addressing and all planes enabled a byte of the window is a byte of video
-  /// memory: the core may map it. It must drop the mapping when this changes, so a device
-  /// that offers it must make writes to 3C2h, 3C5h, 3CFh and the VBE data port live.
-  public var linearWindow: (offset: Int, byteCount: Int, memoryOffset: Int)? {
+  /// memory: the core may map it. It must drop the mapping when this changes, so while it is in
+  /// force writes to ``windowRegisters`` and the VBE data port are live. Reads through the mapping
+  /// leave the latches alone; these count only in other modes, after reads there.
+  public var linearWindow: LinearWindow? {
     guard miscellaneous & 0x02 != 0, sequencer[4] & 0x08 != 0, sequencer[2] & 0x0F == 0x0F
     else { return nil }
     return switch graphics[6] >> 2 & 3 {
-    case 0: (0, 0x20000, 0)
-    case 1 where Int(bankOffset) + 0x10000 <= memoryByteCount: (0, 0x10000, Int(bankOffset))
-    case 2: (0x10000, 0x8000, 0)
-    case 3: (0x18000, 0x8000, 0)
+    case 0: LinearWindow(offset: 0, byteCount: 0x20000, memoryOffset: 0)
+    case 1 where Int(bankOffset) + 0x10000 <= memoryByteCount:
+      LinearWindow(offset: 0, byteCount: 0x10000, memoryOffset: Int(bankOffset))
+    case 2: LinearWindow(offset: 0x10000, byteCount: 0x8000, memoryOffset: 0)
+    case 3: LinearWindow(offset: 0x18000, byteCount: 0x8000, memoryOffset: 0)
     default: nil
     }
   }
+
+  /// The posted registers that ``linearWindow`` depends on: the miscellaneous output register, and
+  /// the data ports of the sequencer and the graphics controller.
+  public static let windowRegisters: [UInt16] = [0x3C2, 0x3C5, 0x3CF]
 
   /// Indices and bits of the Bochs VBE registers.
   enum VBE {

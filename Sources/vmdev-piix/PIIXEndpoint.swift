@@ -34,9 +34,11 @@ struct PIIXEndpoint: DeviceEndpoint {
 
   private enum PendingPower: UInt8 {
     case none = 0
-    case reset = 1
-    case powerOff = 2
-    case exit = 3
+    case suspend = 1
+    case reset = 2
+    case wake = 3
+    case powerOff = 4
+    case exit = 5
   }
 
   private struct Published: Equatable {
@@ -147,6 +149,7 @@ struct PIIXEndpoint: DeviceEndpoint {
       guard let region = Self.region(region) else { return }
       let request = board.write(region, value, at: port, width: width, now: services.now)
       if let request { obey(request, services) }
+      noteWake()
     }
     descriptor = []
   }
@@ -165,6 +168,7 @@ struct PIIXEndpoint: DeviceEndpoint {
     switch request {
     case .print(let byte): console.put(byte, services)
     case .powerOff: ask(.powerOff)
+    case .suspend: ask(.suspend)
     case .reset: ask(.reset)
     case .exit(let code):
       guard pendingPower != .exit else { return }
@@ -177,12 +181,17 @@ struct PIIXEndpoint: DeviceEndpoint {
   }
 
   private mutating func ask(_ power: PendingPower) {
-    if power == .reset {
+    if power == .reset || power == .wake {
       guard !isResetDue else { return }
       isResetDue = true
     }
     // What ends the machine goes before what starts it again.
     if power.rawValue > pendingPower.rawValue { pendingPower = power }
+  }
+
+  /// Asks for the reset with which the machine wakes, once what wakes it is there.
+  private mutating func noteWake() {
+    if board.power.isWoken { ask(.wake) }
   }
 
   // MARK: - fw_cfg
@@ -258,6 +267,7 @@ struct PIIXEndpoint: DeviceEndpoint {
   mutating func elapsed(_ services: HostServices) {
     isServing = true
     board.advance(to: services.now)
+    noteWake()
     console.elapsed(services)
   }
 
@@ -270,6 +280,8 @@ struct PIIXEndpoint: DeviceEndpoint {
       }
       if event.isDown { keyboard.keyboard.press(key) } else { keyboard.keyboard.release(key) }
     }
+    board.power.reportInput()
+    noteWake()
   }
 
   mutating func point(_ request: PointerRequest, services: HostServices) {
@@ -277,11 +289,14 @@ struct PIIXEndpoint: DeviceEndpoint {
     keyboard.mouse.move(dx: request.dx, dy: request.dy, wheel: request.wheel)
     let held = keyboard.mouse.buttons.rawValue | request.pressed
     keyboard.mouse.setButtons(PS2Mouse.Buttons(rawValue: held & ~request.released))
+    board.power.reportInput()
+    noteWake()
   }
 
   mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {
     isServing = true
     board.power.pressPowerButton()
+    noteWake()
   }
 
   // MARK: - Outputs
@@ -301,6 +316,8 @@ struct PIIXEndpoint: DeviceEndpoint {
     pendingPower = .none
     switch power {
     case .none: break
+    case .suspend: services.power(PowerRequest(.suspend))
+    case .wake: services.power(PowerRequest(.wake))
     case .reset: services.power(PowerRequest(.reset))
     case .powerOff: services.power(PowerRequest(.powerOff))
     case .exit: services.power(PowerRequest(.exit, code: exitCode))

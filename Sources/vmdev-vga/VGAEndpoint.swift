@@ -11,6 +11,10 @@ struct VGAEndpoint: DeviceEndpoint {
   private var vga: VGAController
   private let romByteCount: UInt32
   private var memory: MappedVideoMemory?
+  /// What the core maps into the legacy window because this process has asked for it; not state.
+  private var mapped: VGAController.LinearWindow?
+  /// Whether the core may map something, for this process or one before it.
+  private var mayBeMapped = false
 
   /// The regions of the claims.
   private enum Region {
@@ -41,7 +45,10 @@ struct VGAEndpoint: DeviceEndpoint {
   }
 
   @specialized(where V == StateEncoder)
-  mutating func visitState<V: StateVisitor>(_ visitor: inout V) { visitor.part("vga", &vga) }
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
+    visitor.part("vga", &vga)
+    visitor.field("mayBeMapped", &mayBeMapped)
+  }
 
   func claims() -> Claims {
     typealias Model = VGAController.Claims
@@ -113,7 +120,36 @@ struct VGAEndpoint: DeviceEndpoint {
     memory = MappedVideoMemory(mapping: mapping)
   }
 
-  mutating func reset(_ services: HostServices) { vga.reset() }
+  mutating func reset(_ services: HostServices) {
+    vga.reset()
+    (mapped, mayBeMapped) = (nil, false)
+  }
+
+  // MARK: - The legacy window
+
+  /// Has the core map what is plain memory in the legacy window, before the guest goes on.
+  ///
+  /// Without a vCPU that waits, what was posted before could overtake what the guest then writes
+  /// there: the next access with one begins the mapping.
+  private mutating func updateWindow(_ services: HostServices) {
+    let wanted = vga.linearWindow
+    guard wanted != mapped || mapped == nil && mayBeMapped else { return }
+    guard let wanted, services.isWaitedFor else {
+      if mayBeMapped {
+        _ = services.mapWindow(WindowMapping(region: Region.window, isMapped: false))
+      }
+      (mapped, mayBeMapped) = (nil, false)
+      return
+    }
+    let isMapped = services.mapWindow(
+      WindowMapping(
+        region: Region.window, offset: UInt32(wanted.offset), byteCount: UInt32(wanted.byteCount),
+        memoryOffset: UInt32(wanted.memoryOffset),
+        guards: VGAController.windowRegisters.map {
+          WindowMapping.Guard(region: Region.ports, offset: UInt32($0 - Self.portBase))
+        }))
+    (mapped, mayBeMapped) = (isMapped ? wanted : nil, isMapped)
+  }
 }
 
 // MARK: - Accesses
@@ -123,6 +159,7 @@ extension VGAEndpoint {
     region: UInt16, offset: UInt64, width: AccessWidth, services: HostServices
   ) -> UInt64 {
     guard let memory, offset <= UInt64(UInt32.max) else { return width.floating }
+    defer { updateWindow(services) }
     let place = UInt16(truncatingIfNeeded: offset)
     switch region {
     case Region.ports:
@@ -169,6 +206,7 @@ extension VGAEndpoint {
     }
     // Before the answer: the guest may write there right after, without an exit.
     if let cleared { memory.fill(cleared, with: 0) }
+    if region != Region.window { updateWindow(services) }
   }
 }
 

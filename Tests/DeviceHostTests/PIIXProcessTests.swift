@@ -157,6 +157,32 @@ struct PIIXProcessTests {
     #expect(machine.power == [PowerRequest(.powerOff)])
   }
 
+  @Test("asks to suspend, and once to wake, also when it dies in between")
+  func suspend() throws {
+    let machine = try PIIXMachine()
+    try machine.start()
+    try machine.configure(0x0B, 0x40, 0x601, .long)
+    try machine.configure(0x0B, 0x80, 1, .byte)
+
+    try machine.out(0x604, 0x2401, .word)
+    #expect(machine.power == [PowerRequest(.suspend)])
+    try machine.out(0x70, 0x0F)
+    #expect(try machine.in(0x71) == 0xFE)
+    try machine.kill()
+    try machine.start(isRestart: true)
+    try machine.ask(.powerButton, Empty())
+    try machine.ask(.powerButton, Empty())
+    #expect(machine.power.last == PowerRequest(.wake))
+    #expect(machine.power.filter { $0 == PowerRequest(.wake) }.count == 1)
+
+    try machine.ask(.reset, Empty())
+    try machine.configure(0x0B, 0x40, 0x601, .long)
+    try machine.configure(0x0B, 0x80, 1, .byte)
+    #expect(try machine.in(0x601) == 0x81)
+    try machine.ask(.powerButton, Empty())
+    #expect(machine.power.filter { $0 == PowerRequest(.wake) }.count == 1)
+  }
+
   @Test("asks for each reset once, and for the debug exit with its code")
   func power() throws {
     let machine = try PIIXMachine()

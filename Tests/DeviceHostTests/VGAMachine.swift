@@ -7,6 +7,8 @@ import LinuxSystem
 /// A machine with vmdev-vga.
 final class VGAMachine: FakeMachine {
   private let firmware: Descriptor
+  /// What the device has had mapped into the legacy window, in order.
+  private(set) var mappings: [WindowMapping] = []
 
   init() throws {
     firmware = try MemoryFile.make("bios", byteCount: 39936)
@@ -18,6 +20,15 @@ final class VGAMachine: FakeMachine {
     let settings = VGASettings(
       common: CommonSettings(machine: "test", isStrict: false), videoByteCount: 1 << 20)
     return try start(settings: settings.wireBytes, [firmware], isRestart: isRestart)
+  }
+
+  override func serve(_ packet: Packet, _ core: Channel) throws {
+    guard Request(rawValue: packet.header.request) == .mapWindow else {
+      try super.serve(packet, core)
+      return
+    }
+    mappings.append(try packet.decode())
+    try core.reply(to: packet.header, Empty())
   }
 
   /// The video memory, once it is granted.
@@ -45,7 +56,7 @@ final class VGAMachine: FakeMachine {
       LaneAccess(.write, width: 1, region: 2, offset: address - 0xA0000, value: UInt64(value)))
   }
 
-  private func set(_ port: UInt16, _ index: Int, _ value: UInt8) throws {
+  func set(_ port: UInt16, _ index: Int, _ value: UInt8) throws {
     try out(port, UInt64(value) << 8 | UInt64(index), .word)
   }
 

@@ -55,6 +55,43 @@ struct VGAProcessTests {
     #expect(after.pixel(1, 0) == [0xAA, 0xAA, 0xAA, 0])
   }
 
+  @Test("has a linear window mapped while somebody waits for it, and taken away before it changes")
+  func linearWindow() throws {
+    let machine = try VGAMachine()
+    _ = try machine.start(isRestart: false)
+    try machine.showHello()
+    _ = try machine.in(0x3DA)
+    #expect(machine.mappings.isEmpty)
+
+    // Chain-4 with all planes at A0000h: posted, so nothing happens yet.
+    try machine.set(0x3CE, 6, 5)
+    try machine.set(0x3C4, 2, 0x0F)
+    try machine.set(0x3C4, 4, 0x0E)
+    try machine.put(0xA0000, 7)
+    #expect(machine.mappings.isEmpty)
+    _ = try machine.in(0x3DA)
+    let mapping = try #require(machine.mappings.first)
+    #expect(mapping.isMapped && mapping.region == 2 && mapping.memory == 0)
+    #expect((mapping.offset, mapping.byteCount, mapping.memoryOffset) == (0, 0x10000, 0))
+    #expect(mapping.guards.map(\.offset) == [0x12, 0x15, 0x1F])
+    #expect(machine.video.load(UInt8.self, at: 0) == 7)
+    _ = try machine.in(0x3DA)
+    #expect(machine.mappings.count == 1)
+
+    // A successor does not know what its predecessor had mapped.
+    try machine.kill()
+    _ = try machine.start(isRestart: true)
+    _ = try machine.in(0x3DA)
+    #expect(machine.mappings.map(\.isMapped) == [true, true])
+
+    // A plane less: not a byte may go past the mask, also when the first to see it is a successor.
+    try machine.kill()
+    _ = try machine.start(isRestart: true)
+    try machine.set(0x3C4, 2, 0x0D)
+    _ = try machine.in(0x3DA)
+    #expect(machine.mappings.map(\.isMapped) == [true, true, false])
+  }
+
   @Test("does posted writes once that nobody had done when it was killed")
   func postsWhileGone() throws {
     let machine = try VGAMachine()

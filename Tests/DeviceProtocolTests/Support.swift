@@ -17,6 +17,7 @@ let wireTypes: [String: any WireCodable.Type] = [
   "LineClaim": LineClaim.self, "BackingClaim": BackingClaim.self,
   "DescriptorClaim": DescriptorClaim.self, "Claims": Claims.self, "Grant": Grant.self,
   "DMARequest": DMARequest.self, "DMAReply": DMAReply.self, "MoveRegion": MoveRegion.self,
+  "WindowMapping": WindowMapping.self, "WindowMapping.Guard": WindowMapping.Guard.self,
   "PIRQRoutes": PIRQRoutes.self, "PowerRequest": PowerRequest.self,
   "ScreendumpRequest": ScreendumpRequest.self, "ScreendumpReply": ScreendumpReply.self,
   "MediumRequest": MediumRequest.self, "HoldRequest": HoldRequest.self,

@@ -94,7 +94,7 @@ final class Bench {
       case .reset: resets += 1
       case .end(_, let reason): ends.append(reason)
       case .hold(let reason): holds.append(reason)
-      case .debugStop, .notice: break
+      case .suspend, .wake, .debugStop, .notice: break
       }
     }
   }

@@ -29,6 +29,8 @@ struct BoardTests {
     vga = try FakeDevice(bench, "vga")
     try vga.comeUp(
       Claims(
+        ports: [PortClaim(region: 0, base: 0x3B0, count: 0x30)],
+        memories: [MemoryClaim(region: 2, base: 0xA0000, byteCount: 0x20000)],
         functions: [
           FunctionClaim(
             devfn: 0x10, region: 3, vendor: 0x1234, device: 0x1111, classCode: 0x030000,
@@ -39,7 +41,12 @@ struct BoardTests {
               BARClaim(index: 2, kind: .memory, byteCount: 4096, region: 5),
               BARClaim(index: 4, kind: .ports, byteCount: 16, region: 6),
             ])
-        ], backings: [BackingClaim(memory: 0, kind: .readWrite, byteCount: 16 << 20)]))
+        ],
+        registers: [
+          RegisterClaim(region: 0, offset: 0, byteCount: 0x30, write: .posted),
+          RegisterClaim(region: 2, offset: 0, byteCount: 0x20000, write: .posted),
+        ],
+        backings: [BackingClaim(memory: 0, kind: .readWrite, byteCount: 16 << 20)]))
     try bench.wait { bench.ready.count == 2 }
   }
 
@@ -53,6 +60,9 @@ struct BoardTests {
   func header(_ offset: UInt8) -> UInt32 {
     machine.board.withLock { $0.functions[0].space.read(at: offset, width: .long) }
   }
+
+  /// Where memory BARs without a backing decode.
+  func bars() -> [UInt64] { machine.snapshot().memoryRegions.map(\.base).filter { $0 != 0xA0000 } }
 
   func slots() -> [MemoryMap.Slot] { machine.snapshot().map.slots }
 
@@ -73,10 +83,10 @@ struct BoardTests {
     try configure(0x10, 0xE000_0000)
     try configure(0x18, 0xE100_0000)
     try configure(0x20, 0xC000)
-    #expect(owner(0xC000) == nil && machine.snapshot().memoryRegions.isEmpty)
+    #expect(owner(0xC000) == nil && bars().isEmpty)
     try configure(4, 3)
     #expect(owner(0xC000) == 6 && owner(0xC00F) == 6 && owner(0xC010) == nil)
-    #expect(machine.snapshot().memoryRegions.map(\.base) == [0xE100_0000])
+    #expect(bars() == [0xE100_0000])
     #expect(slots().contains { $0.start == 0xE000_0000 && $0.byteCount == 16 << 20 })
     try configure(0x10, 0xD000_0000)
     #expect(!slots().contains { $0.start == 0xE000_0000 })
@@ -130,6 +140,68 @@ struct BoardTests {
     #expect(!machine.isReachable(.max, 2, .toGuest))
     #expect(!machine.isReachable(0, .max, .toGuest))
     #expect(!machine.isReachable(0x1000, 0, .toGuest))
+  }
+
+  @Test func `A mapped window is a slot, and what may end it is live meanwhile`() throws {
+    let link = machine.links[1]
+    func map(_ message: WindowMapping, _ owner: DeviceLink? = nil) throws {
+      try machine.change { board throws(ProtocolError) in
+        try board.mapWindow(owner ?? link, message, memoryByteCount: 16 << 20)
+      }
+    }
+    func isPosted(_ port: UInt16, _ width: AccessWidth = .byte) throws -> Bool {
+      let region = try #require(machine.snapshot().region(port, width))
+      return region.target.isPosted(UInt64(port - region.base), width)
+    }
+    func window() -> MemoryMap.Slot? { slots().first { $0.start >= 0xA0000 && $0.end <= 0xC0000 } }
+    #expect(window() == nil)
+    #expect(try isPosted(0x3C5) && isPosted(0x3C4, .word))
+    var message = WindowMapping(
+      region: 2, offset: 0x10000, byteCount: 0x8000, memoryOffset: 0x3000,
+      guards: [.init(region: 0, offset: 0x15), .init(region: 0, offset: 0x1F)])
+    try map(message)
+    #expect(
+      window()
+        == MemoryMap.Slot(
+          start: 0xB0000, byteCount: 0x8000, backing: .device(1 << 16), offset: 0x3000))
+    #expect(try !isPosted(0x3C5) && !isPosted(0x3C4, .word) && !isPosted(0x3CF))
+    #expect(try isPosted(0x3C4) && isPosted(0x3C6) && isPosted(0x3B0) && isPosted(0x3DF))
+
+    // What is wrong changes nothing.
+    for (offset, byteCount, memoryOffset) in [
+      (0x1F000, 0x2000, 0), (0, 0x21000, 0), (0, 0x1000, 16 << 20),
+      (0, 0x2000, (16 << 20) - 0x1000),
+    ] as [(UInt32, UInt32, UInt32)] {
+      let wrong = WindowMapping(
+        region: 2, offset: offset, byteCount: byteCount, memoryOffset: memoryOffset)
+      #expect(throws: ProtocolError.self) { try map(wrong) }
+    }
+    message.region = 0
+    #expect(throws: ProtocolError.self) { try map(message) }
+    message.region = 2
+    #expect(throws: ProtocolError.self) { try map(message, machine.links[0]) }
+    #expect(window()?.start == 0xB0000)
+
+    try map(WindowMapping(region: 2, isMapped: false))
+    #expect(window() == nil)
+    #expect(try isPosted(0x3C4, .word))
+    try map(message)
+    #expect(window() != nil)
+    try machine.change { board throws(ProtocolError) in board.reset() }
+    #expect(window() == nil)
+    #expect(try isPosted(0x3CE, .word))
+  }
+
+  @Test func `A machine that wakes keeps the shadow of its firmware`() throws {
+    try machine.change { board throws(ProtocolError) in
+      _ = board.bridge.write(0x30, at: 0x59, width: .byte)
+      _ = board.bridge.write(0x1A, at: 0x72, width: .byte)
+      board.reset(isWaking: true)
+    }
+    #expect(slots().first { $0.start <= 0xF0000 && $0.end > 0xF0000 }?.backing == .ram)
+    #expect(machine.board.withLock { $0.bridge.read(at: 0x72, width: .byte) } == 0x02)
+    try machine.change { board throws(ProtocolError) in board.reset() }
+    #expect(slots().first { $0.start <= 0xF0000 && $0.end > 0xF0000 }?.backing == .firmware)
   }
 
   @Test func `A movable region goes where it is granted, and nowhere else`() throws {

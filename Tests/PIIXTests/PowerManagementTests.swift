@@ -16,9 +16,9 @@ struct PIIX4PowerManagementTests {
 
   static func set(
     _ power: inout PIIX4PowerManagement, _ offset: UInt16, _ value: UInt16, _ now: VMTime = .zero
-  ) -> Bool {
+  ) -> PIIX4PowerManagement.SleepingState? {
     let low = power.writePort(UInt8(value & 0xFF), at: offset, now: now)
-    return power.writePort(UInt8(value >> 8), at: offset + 1, now: now) || low
+    return power.writePort(UInt8(value >> 8), at: offset + 1, now: now) ?? low
   }
 
   @Test(
@@ -86,15 +86,65 @@ struct PIIX4PowerManagementTests {
   }
 
   @Test(
-    "soft off is SUS_EN with sleep type 0, and no other type powers off",
+    "SUS_EN enters the state of the sleep type, if that is one",
     arguments: [
-      (UInt16(0x2000), true), (0x2001, true), (0x2400, false), (0x3400, false), (0x0000, false),
-      (0x1C00, false),
-    ] as [(UInt16, Bool)])
-  func softOff(value: UInt16, isOff: Bool) {
+      (UInt16(0x2000), .softOff), (0x2001, .softOff), (0x2400, .suspendToRAM),
+      (0x2800, .suspendToDisk), (0x3400, nil), (0x0000, nil), (0x1C00, nil), (0x0400, nil),
+    ] as [(UInt16, PIIX4PowerManagement.SleepingState?)])
+  func sleepingStates(value: UInt16, state: PIIX4PowerManagement.SleepingState?) {
     var power = PIIX4PowerManagement()
-    #expect(Self.set(&power, 4, value) == isOff)
+    #expect(Self.set(&power, 4, value) == state)
     #expect(Self.word(&power, 4) & 0x2000 == 0)
+    #expect(power.isSuspended == (state == .suspendToRAM))
+  }
+
+  @Test("what wakes the suspended machine is in the status after the reset, with WAK_STS")
+  func wake() {
+    var power = PIIX4PowerManagement()
+    _ = Self.set(&power, 4, 0x2401)
+    #expect(power.isSuspended && !power.isWoken)
+    // The clock wakes only where RTC_EN is set; the button always does.
+    power.reportClockInterrupt()
+    #expect(!power.isWoken)
+    _ = Self.set(&power, 2, 0x0400)
+    power.reportClockInterrupt()
+    #expect(power.isWoken)
+    power.reset()
+    #expect(Self.word(&power, 0) == 0x8400)
+    #expect(!power.isSuspended && !power.isWoken && Self.word(&power, 2) == 0)
+    _ = Self.set(&power, 0, 0x8400)
+    #expect(Self.word(&power, 0) == 0)
+
+    _ = Self.set(&power, 4, 0x2401)
+    power.pressPowerButton()
+    #expect(power.isWoken)
+    power.reset()
+    #expect(Self.word(&power, 0) == 0x8100)
+
+    // A key has no bit of its own; awake it does nothing.
+    power.reset()
+    power.reportInput()
+    #expect(!power.isWoken && Self.word(&power, 0) == 0)
+    _ = Self.set(&power, 4, 0x2401)
+    power.reportInput()
+    #expect(power.isWoken)
+    power.reset()
+    #expect(Self.word(&power, 0) == 0x8100)
+  }
+
+  @Test("an event that is enabled and there already wakes at once; a reset by others wakes nothing")
+  func wakesAtOnce() {
+    var power = PIIX4PowerManagement()
+    power.reportClockInterrupt()
+    _ = Self.set(&power, 2, 0x0400)
+    _ = Self.set(&power, 4, 0x2401)
+    #expect(power.isWoken)
+
+    power.reset()
+    _ = Self.set(&power, 0, 0xFFFF)
+    _ = Self.set(&power, 4, 0x2401)
+    power.reset()
+    #expect(Self.word(&power, 0) == 0 && !power.isSuspended)
   }
 
   @Test("the power button raises the SCI where enabled, and a one clears it")
@@ -173,9 +223,11 @@ struct PIIX4PowerManagementTests {
     _ = Self.set(&power, 4, 0x0401, VMTime(nanoseconds: 9_000_000_000))
     power.pressPowerButton()
     power.raiseEvent(3)
+    _ = Self.set(&power, 4, 0x2401, VMTime(nanoseconds: 9_000_000_000))
+    power.pressPowerButton()
     var other = PIIX4PowerManagement()
     restore(encoded(power), into: &other)
     #expect(encoded(other) == encoded(power))
-    #expect(other.interrupt && other.ioBase == 0x600)
+    #expect(other.interrupt && other.ioBase == 0x600 && other.isWoken)
   }
 }

@@ -163,6 +163,7 @@ extension SystemTests {
         try machine.type("reboot\r")
         try console.logIn()
         #expect(try console.run("sha256sum /root/file") == sum)
+        try checkSleep(machine, &console, sum)
         try checkTrim(scratch, &console)
         try machine.type("poweroff\r")
       } else {
@@ -171,6 +172,20 @@ extension SystemTests {
       }
       #expect(machine.exitCode(300) == 0, "\(machine.errors)")
       try Tool.run("qemu-img", ["check", scratch["disk.qcow2"]], in: scratch)
+    }
+
+    /// Linux's drivers bring the disk and the screen up again after a suspend to RAM.
+    private func checkSleep(
+      _ machine: RunningMachine, _ console: inout DebianConsole, _ sum: [String]
+    ) throws {
+      let screen = try machine.screen()
+      _ = try console.run(
+        "dmesg -C; echo +3 > /sys/class/rtc/rtc0/wakealarm; echo mem > /sys/power/state")
+      #expect(try console.run("dmesg | grep -c 'PM: suspend exit'") == ["1"])
+      #expect(try console.attempt("dmesg -l emerg,alert,crit,err").lines == [])
+      _ = try console.run("echo 3 > /proc/sys/vm/drop_caches")
+      #expect(try console.run("sha256sum /root/file") == sum)
+      #expect(eventually(60) { (try? machine.screen()) == screen })
     }
 
     /// What the guest trims goes back to the host.

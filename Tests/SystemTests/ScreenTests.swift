@@ -2,6 +2,7 @@
 
 import Foundation
 import LinuxSystem
+import Monitor
 import Testing
 
 extension SystemTests {
@@ -67,13 +68,52 @@ extension SystemTests {
       for (line, theirs) in zip(ours, qemus) { #expect(line == theirs) }
     }
 
-    @Test("every mode of the VGA looks as it does there", .timeLimit(.minutes(10)))
-    func modes() throws {
+    @Test(
+      "a linear mode is drawn without a register access, and the mode's end is exact",
+      .timeLimit(.minutes(3)), arguments: Requirements.accelerators)
+    func linear(accelerator: String) throws {
+      let scratch = try Scratch()
+      try scratch.disk("disk.raw", scratch.assemble("fill"))
+      var file = MachineFile(accelerator: accelerator)
+      file.drives = [("ide0.0", "disk.raw", "raw")]
+      file.serial = "stdio"
+      let machine = try RunningMachine(file, in: scratch)
+      defer { machine.end() }
+      func accesses() throws -> UInt64 {
+        let vga = try #require(try machine.status().devices.first { $0.role == "vga" })
+        return vga.live + vga.posted
+      }
+      func colour(_ x: Int) throws -> [UInt8] {
+        try #require(try machine.control(["screendump"], scratch["screen.ppm"]).code == 0)
+        return try Pixels(scratch.bytes("screen.ppm"))[2 * x, 0]
+      }
+      try #require(machine.hasSent("READY\n", seconds: 60), "\(machine.errors)")
+      let before = try accesses()
+      try machine.type(" ")
+      try #require(machine.hasSent("FILLED\n", seconds: 60), "\(machine.errors)")
+      // 640,000 bytes were written.
+      #expect(try accesses() - before < 20)
+      let green = try colour(100)
+      #expect(green[1] > green[0] && green[1] > green[2])
+      try machine.type(" ")
+      try #require(machine.hasSent("MASKED\n", seconds: 60), "\(machine.errors)")
+      let colours = try (0..<6).map { try colour($0) }
+      #expect(colours[1] == green && colours[2] == green)
+      #expect(colours[0] != green && colours[4] != green && colours[4] == colours[5])
+      #expect(colours[0] != colours[4])
+      try machine.type(" ")
+      #expect(machine.exitCode() == exitCode(of: 8), "\(machine.errors)")
+    }
+
+    @Test(
+      "every mode of the VGA looks as it does there", .timeLimit(.minutes(10)),
+      arguments: Requirements.accelerators)
+    func modes(accelerator: String) throws {
       let scratch = try Scratch()
       let guest = try scratch.assemble("modes")
       try scratch.disk("disk.raw", guest)
       try scratch.disk("qemu.raw", guest)
-      var file = MachineFile(accelerator: "soft")
+      var file = MachineFile(accelerator: accelerator)
       file.drives = [("ide0.0", "disk.raw", "raw")]
       file.serial = "stdio"
       let machine = try RunningMachine(file, in: scratch)

@@ -74,9 +74,11 @@ extension MachineControl {
 
   /// Makes the machine stand between two instructions, with nothing on its way to a device.
   func standStill(_ work: SnapshotWork) throws(Refusal) {
-    let isRunning = machine.progress.withLock { $0.state == "running" }
+    let state = machine.progress.withLock { $0.state }
+    // A suspended machine's clock and devices go on.
+    let isRunning = state == "running" || state == "suspended"
     guard machine.park(timeout: 2_000_000_000, strictly: true) else {
-      if isRunning { machine.release() }
+      if state == "running" { machine.release() }
       throw Refusal("a vCPU waits for a device")
     }
     let end = HostClock.monotonic() + 2_000_000_000

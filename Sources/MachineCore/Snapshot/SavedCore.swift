@@ -84,6 +84,27 @@ struct SavedCore: WireCodable {
     }
   }
 
+  /// What a device shows in its memory region.
+  struct Mapping: WireCodable {
+    var role: String
+    var mapping: WindowMapping
+
+    init(role: String, mapping: WindowMapping) {
+      self.role = role
+      self.mapping = mapping
+    }
+
+    func encode(to writer: inout WireWriter) {
+      writer.put(role)
+      mapping.encode(to: &writer)
+    }
+
+    init(from reader: inout WireReader) throws(ProtocolError) {
+      role = try reader.getString("role", most: 31)
+      mapping = try WindowMapping(from: &reader)
+    }
+  }
+
   struct Piece: WireCodable {
     var piece: DMAWindow.Piece
 
@@ -111,8 +132,17 @@ struct SavedCore: WireCodable {
   var functions: [Function]
   var regions: [Region]
   var windows: [Window]
+  var mappings: [Mapping]
+  /// Whether the guest has suspended the machine to RAM.
+  var isSuspended: Bool
 
   init(_ machine: Machine) {
+    isSuspended = machine.progress.withLock { $0.isSuspended }
+    mappings = machine.board.withLock { board in
+      machine.links.compactMap { link in
+        board.windows[link.index].map { Mapping(role: link.role, mapping: $0) }
+      }
+    }
     clock = machine.clock.now().nanoseconds
     pirq = machine.pirq.withLock { $0 }
     (mechanism, bridge, functions, regions) = machine.board.withLock { board in
@@ -147,6 +177,8 @@ struct SavedCore: WireCodable {
     writer.put(functions)
     writer.put(regions)
     writer.put(windows)
+    writer.put(mappings)
+    writer.put(isSuspended)
   }
 
   init(from reader: inout WireReader) throws(ProtocolError) {
@@ -157,6 +189,8 @@ struct SavedCore: WireCodable {
     functions = try reader.getArray("functions", most: 256)
     regions = try reader.getArray("regions", most: 64)
     windows = try reader.getArray("windows", most: 64)
+    mappings = try reader.getArray("mappings", most: 16)
+    isSuspended = try reader.getBool("suspend flag")
     guard pirq.count == 4, pirq.allSatisfy({ $0 < 16 || $0 == 0xFF }), clock < 1 << 62 else {
       throw ProtocolError("interrupt routes or clock are none")
     }
@@ -170,7 +204,23 @@ struct SavedCore: WireCodable {
     machine.clock.set(clock)
     machine.pirq.withLock { $0 = pirq }
     for link in machine.links { link.state.withLock { $0.windows = [:] } }
+    machine.progress.withLock { $0.isSuspended = isSuspended }
+    var shown: [(link: DeviceLink, mapping: WindowMapping, byteCount: UInt64)] = []
+    for mapping in mappings {
+      guard let link = machine.links.first(where: { $0.role == mapping.role }) else {
+        throw ProtocolError("there is no device \(mapping.role)")
+      }
+      shown.append((link, mapping.mapping, link.byteCount(ofMemory: mapping.mapping.memory)))
+    }
     try machine.change { board throws(ProtocolError) in
+      for link in machine.links {
+        guard var mapping = board.windows[link.index] else { continue }
+        mapping.isMapped = false
+        try board.mapWindow(link, mapping, memoryByteCount: 0)
+      }
+      for (link, mapping, byteCount) in shown {
+        try board.mapWindow(link, mapping, memoryByteCount: byteCount)
+      }
       try mechanism.restore(&board.mechanism)
       try bridge.restore(&board.bridge)
       for function in functions {

@@ -43,7 +43,16 @@
   jnz %%done
   loop %%wait
 %%done:
-  mov ecx, 400
+  ; KVM raises the line in a thread of the host's, which may have to wait for a core.
+  mov ecx, 20000
+%%raised:
+  outb 0x20, 0x0A
+  in al, 0x20
+  test al, 1
+  jnz %%latched
+  loop %%raised
+%%latched:
+  mov ecx, 4000
 %%later:
   in al, 0x61
   loop %%later

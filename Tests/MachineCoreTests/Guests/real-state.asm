@@ -46,6 +46,7 @@ start:
   add bx, 4
   bsf edx, eax
   flags
+  and word [bx - 6], 0x40  ; ZF; it leaves the others undefined
   btc eax, 9
   shift_flags
   aaa
