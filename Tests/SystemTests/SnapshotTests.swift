@@ -153,6 +153,35 @@ extension SystemTests {
       #expect(try ask("i", machine) == "<0002:0002>")
     }
 
+    @Test(
+      "Linux on two vCPUs goes on from a snapshot, its memory and its clock as they were",
+      .timeLimit(.minutes(5)),
+      .enabled(
+        if: LinuxGuests.missing.isEmpty,
+        "missing: \(LinuxGuests.missing.joined(separator: ", "))"))
+    func linux() throws {
+      let scratch = try Scratch()
+      _ = try LinuxGuests.build("Tests/SystemTests/Guests/ticker.c", in: scratch)
+      try FileManager.default.createDirectory(
+        atPath: scratch["states"], withIntermediateDirectories: false)
+      var file = LinuxGuests.machine(kernel: LinuxGuests.cloudKernel, cpus: 2, arguments: "")
+      file.monitor = ["snapshots = \"states\""]
+      let machine = try RunningMachine(file, in: scratch)
+      defer { machine.end() }
+      try #require(machine.hasSent("TICK 5 ok", seconds: 100), "\(machine.serial.suffix(800))")
+      #expect(try snapshot("create", "a", machine).code == 0, "\(machine.errors)")
+      #expect(machine.hasSent("TICK 40 ok", seconds: 60))
+      for times in 2...3 {
+        let loaded = try snapshot("apply", "a", machine)
+        try #require(loaded.code == 0, "\(loaded.output)\n\(machine.errors)")
+        #expect(
+          machine.hasSent("TICK 40 ok 1", times: times, seconds: 60),
+          "\(machine.serial.suffix(800))")
+      }
+      // The log grows on: what was sent before a snapshot was loaded is not written over.
+      #expect(!machine.serial.contains("BAD"), "\(machine.serial.suffix(2000))")
+    }
+
     @Test("a disk that is raw is named, and nothing is left behind", .timeLimit(.minutes(2)))
     func raw() throws {
       let scratch = try Scratch()
