@@ -7,10 +7,11 @@ extension QCOW2Image where Storage: ~Copyable {
   ///   - name: Its name.
   ///   - seconds: The time, in seconds since 1970.
   ///   - nanoseconds: The nanoseconds of that second.
+  ///   - guestNanoseconds: How long the guest had run.
   /// - Throws: When the image can't be written or the storage fails.
-  public mutating func createSnapshot(_ name: String, seconds: UInt32, nanoseconds: UInt32)
-    throws(BlockImageError)
-  {
+  public mutating func createSnapshot(
+    _ name: String, seconds: UInt32, nanoseconds: UInt32, guestNanoseconds: UInt64 = 0
+  ) throws(BlockImageError) {
     try checkSnapshots()
     var all = try snapshots()
     try require(
@@ -21,12 +22,14 @@ extension QCOW2Image where Storage: ~Copyable {
       max(1, (UInt64(l1.count) * 8 + header.clusterSize - 1) >> clusterBits))
     try changeUses(of: l1, .share)
     try refreshCopied()
+    metadata.add(clusters)
     let place = clusters.lowerBound << clusterBits
     try storage.store(l1.map { $0 & ~QCOW2.copied }.bigEndianBytes, at: place)
     let id = (all.compactMap { UInt64($0.id) }.max() ?? 0) + 1
     var snapshot = QCOW2Snapshot(
       id: "\(id)", name: name, seconds: seconds, nanoseconds: nanoseconds,
-      virtualSize: virtualSize, l1TableOffset: place, l1Size: UInt32(l1.count))
+      guestNanoseconds: guestNanoseconds, virtualSize: virtualSize, l1TableOffset: place,
+      l1Size: UInt32(l1.count))
     snapshot.extra = [UInt8](repeating: 0, count: 24)
     snapshot.extra.storeBigEndian(virtualSize, at: 8)
     all.append(snapshot)
@@ -78,6 +81,7 @@ extension QCOW2Image where Storage: ~Copyable {
     try changeUses(of: table, .release)
     let place = header.clusterRange(snapshot.l1TableOffset, UInt64(table.count) * 8)
     if !place.isEmpty {
+      metadata.drop(place)
       try changeRefcounts(place.lowerBound, count: UInt64(place.count), .release)
     }
     try refreshCopied()
@@ -193,6 +197,7 @@ extension QCOW2Image where Storage: ~Copyable {
     if !bytes.isEmpty {
       let clusters = try allocateTogether(
         (UInt64(bytes.count) + header.clusterSize - 1) >> clusterBits)
+      metadata.add(clusters)
       place = clusters.lowerBound << clusterBits
       bytes += [UInt8](
         repeating: 0, count: Int(UInt64(clusters.count) << clusterBits) - bytes.count)
@@ -206,7 +211,9 @@ extension QCOW2Image where Storage: ~Copyable {
     try barrier()
     header.snapshotCount = UInt32(all.count)
     header.snapshotTableOffset = place
-    if !old.isEmpty { try changeRefcounts(old.lowerBound, count: UInt64(old.count), .release) }
+    guard !old.isEmpty else { return }
+    metadata.drop(old)
+    try changeRefcounts(old.lowerBound, count: UInt64(old.count), .release)
   }
 
   /// Enters a new size of the disk in the header.

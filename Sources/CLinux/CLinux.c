@@ -276,3 +276,19 @@ int64_t bh_monotonic_ns(void) {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
+
+uint64_t bh_checksum(uint64_t seed, const void *bytes, size_t count) {
+  // Each step is a bijection of the sum, and of the word that goes in.
+  const unsigned char *at = bytes;
+  uint64_t sum = seed ^ (uint64_t)count * 0x9E3779B97F4A7C15u;
+  while (count > 0) {
+    uint64_t word = 0;
+    size_t piece = count < 8 ? count : 8;
+    memcpy(&word, at, piece);
+    sum = (sum ^ word) * 0xD6E8FEB86659FD93u;
+    sum = (sum << 29 | sum >> 35) + 0x2545F4914F6CDD1Du;
+    at += piece;
+    count -= piece;
+  }
+  return sum ^ sum >> 32;
+}

@@ -102,6 +102,12 @@ public protocol DeviceEndpoint: DeviceState {
   /// Sends a break to a serial port's receiver; only serial does.
   mutating func sendBreak(_ request: BreakRequest, services: HostServices) throws(Refusal)
 
+  /// Takes, applies, deletes or lists snapshots of the drives' images, or makes an overlay of
+  /// ``HostServices/attached``. Only ide does; the machine stands.
+  mutating func snapshot(
+    _ request: DriveSnapshotRequest, services: HostServices
+  ) throws(Refusal) -> DriveSnapshotReply
+
   /// The operator presses the power button; only piix has one.
   mutating func pressPowerButton(_ services: HostServices) throws(Refusal)
 }
@@ -162,6 +168,9 @@ extension DeviceEndpoint {
   public mutating func sendBreak(
     _ request: BreakRequest, services: HostServices
   ) throws(Refusal) { throw Refusal("this device has no serial ports") }
+  public mutating func snapshot(
+    _ request: DriveSnapshotRequest, services: HostServices
+  ) throws(Refusal) -> DriveSnapshotReply { throw Refusal("this device has no drives") }
   public mutating func pressPowerButton(_ services: HostServices) throws(Refusal) {
     throw Refusal("this device has no power button")
   }

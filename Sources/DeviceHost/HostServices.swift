@@ -174,7 +174,9 @@ public final class HostServices {
         guard packet.header.flags.contains(.reply), packet.header.sequence == sequence else {
           // Few requests have use for descriptors, and there are not many.
           let request = Request(rawValue: packet.header.request)
-          if request != .screendump, request != .medium { packet.descriptors = [] }
+          if request != .screendump, request != .medium, request != .snapshot {
+            packet.descriptors = []
+          }
           deferred.append(packet)
           guard deferred.count < 64 else {
             throw ChannelError.broken(ProtocolError("too many requests while a reply is due"))

@@ -122,6 +122,19 @@ extension ServiceLoop {
         try answer(header, &endpoint) { (endpoint: inout E) throws(Refusal) in
           try endpoint.sendBreak(message, services: services)
         }
+      case .snapshot:
+        let message: DriveSnapshotRequest = try packet.decode()
+        services.attached = packet.descriptors.first
+        defer { services.attached = nil }
+        do throws(Refusal) {
+          let reply = try endpoint.snapshot(message, services: services)
+          commit(&endpoint)
+          try? services.channel.reply(to: header, reply)
+        } catch {
+          commit(&endpoint)
+          try? services.channel.refuse(header, error.reason)
+        }
+        endpoint.publish(services)
       case .powerButton:
         let _: Empty = try packet.decode()
         let services = services

@@ -104,6 +104,15 @@ public final class ClockWriter: Sendable {
     }
   }
 
+  /// Sets the virtual time, in nanoseconds, of a clock that stands still.
+  public func set(_ nanoseconds: UInt64) {
+    state.withLock {
+      precondition(!$0.isRunning, "a running clock is not set")
+      $0.value = nanoseconds
+      publish($0)
+    }
+  }
+
   private func publish(_ state: State) {
     memory.add32(1, at: ClockLayout.sequenceOffset)
     memory.release32(state.isRunning ? 1 : 0, at: ClockLayout.runningOffset)

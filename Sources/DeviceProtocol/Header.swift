@@ -50,6 +50,8 @@ public enum Request: UInt32, Sendable, CaseIterable {
   case resize = 60
   /// Core to device: a serial port's peer sends a break.
   case sendBreak = 61
+  /// Core to device: take, apply, delete or list snapshots of the drives, or make an overlay.
+  case snapshot = 50
 }
 
 /// The fixed header of every message.

@@ -40,6 +40,14 @@ public enum LaunchRequest: UInt32, Sendable, CaseIterable {
   /// Monitor to launcher: make the socket for a debugger, or take it away
   /// (``DebuggerSocketRequest``); the reply (``DebuggerSocketReply``) brings the socket.
   case debuggerSocket = 140
+  /// Core to launcher: the file with the machine's state of a snapshot (``StateFileRequest``,
+  /// ``StateFileReply``).
+  case stateFile = 130
+  /// Core to launcher: end every device's process; answered when they are gone.
+  case endDevices = 131
+  /// Core to launcher: another image for a drive, on top of its own (``OverlayRequest``,
+  /// ``OverlayReply``).
+  case overlay = 132
 }
 
 /// ``LaunchRequest/report``.

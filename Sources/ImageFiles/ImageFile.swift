@@ -48,6 +48,13 @@ public struct ImageFile: SharedStorage, ~Copyable {
     self.byteCount = byteCount
   }
 
+  /// Takes a regular file that is empty, to be written.
+  public init(empty file: Descriptor) {
+    port = FilePort(file: file, isWritable: true, direct: nil, narrows: Narrows())
+    canGrow = true
+    byteCount = 0
+  }
+
   /// The bytes of a block, of which the file's length has to be a multiple where it is to stay
   /// as it is; 1 where the file is used through the host's page cache.
   public var blockByteCount: Int { port.direct?.alignment ?? 1 }

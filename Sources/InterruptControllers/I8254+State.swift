@@ -33,13 +33,31 @@ extension I8254.Channel: DeviceState {
   }
 }
 
-extension StateVisitor {
-  /// Visits an integer that may be missing, as a truth value and the integer or zero.
-  mutating func optional<T: FixedWidthInteger>(_ name: StaticString, _ value: inout T?) {
+/// An integer that may be missing, as a truth value and the integer or zero.
+private struct OptionalInteger<T: FixedWidthInteger>: DeviceState {
+  var value: T?
+
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     var isThere = value != nil
     var integer = value ?? 0
-    field("has", &isThere)
-    field(name, &integer)
+    visitor.field("has", &isThere)
+    visitor.field("value", &integer)
     value = isThere ? integer : nil
   }
+}
+
+extension StateVisitor {
+  /// Visits an integer that may be missing; it has a part of its own, so that its names are.
+  mutating func optional<T: FixedWidthInteger>(_ name: StaticString, _ value: inout T?) {
+    var integer = OptionalInteger(value: value)
+    part(name, &integer)
+    value = integer.value
+  }
+}
+
+/// An integer of several that have one name.
+struct NumberedInteger: DeviceState {
+  var value: UInt64
+
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) { visitor.field("value", &value) }
 }

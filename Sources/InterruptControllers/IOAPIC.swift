@@ -146,7 +146,9 @@ extension IOAPIC: DeviceState {
     visitor.field("selected", &selected)
     visitor.field("lines", &lines)
     for pin in entries.indices {
-      visitor.field("entry", &entries[pin])
+      var entry = NumberedInteger(value: entries[pin])
+      visitor.part("entry", &entry)
+      entries[pin] = entry.value
       entries[pin] &= Entry.writable | Entry.remoteIRR
       if entries[pin] & Entry.level == 0 { entries[pin] &= ~Entry.remoteIRR }
     }

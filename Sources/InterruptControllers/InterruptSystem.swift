@@ -62,6 +62,19 @@ public struct InterruptSystem: Sendable {
     for cpu in apics.indices { mark(cpu) }
   }
 
+  /// Takes the state of a saved system; the wiring and the counts of interrupts stay.
+  ///
+  /// - Precondition: it has as many vCPUs.
+  public mutating func take(_ saved: InterruptSystem) {
+    precondition(saved.apics.count == apics.count, "another machine's interrupts")
+    let (wiring, counted) = (resampled, counts)
+    self = saved
+    counts = counted
+    resampled = wiring
+    pics.resampled = UInt16(truncatingIfNeeded: wiring)
+    for cpu in apics.indices { mark(cpu) }
+  }
+
   // MARK: - vCPUs
 
   mutating func mark(_ cpu: Int) {

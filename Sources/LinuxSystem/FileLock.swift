@@ -15,6 +15,12 @@ public enum FileLock {
       "fcntl(F_OFD_SETLK)", bh_ofd_lock(file.raw, Int16(F_RDLCK), Int64(offset), 1))
   }
 
+  /// Gives the lock on the byte at `offset` up.
+  public static func release(_ file: Descriptor, at offset: UInt64) throws(SystemError) {
+    _ = try SystemError.check(
+      "fcntl(F_OFD_SETLK)", bh_ofd_lock(file.raw, Int16(F_UNLCK), Int64(offset), 1))
+  }
+
   /// Returns whether another open file description holds a lock on the byte at `offset`.
   public static func isTaken(_ file: Descriptor, at offset: UInt64) throws(SystemError) -> Bool {
     try SystemError.check(

@@ -35,6 +35,13 @@ public enum ImageLock {
     try test(file, isReadOnly: isReadOnly)
   }
 
+  /// Makes the locks of a user that writes `file` those of one that only reads it.
+  public static func giveUpWriting(_ file: Descriptor) throws(SystemError) {
+    for bit in permissions(isReadOnly: false) where !permissions(isReadOnly: true).contains(bit) {
+      try FileLock.release(file, at: used + bit)
+    }
+  }
+
   /// Tests whether the locks could be had, and takes none.
   public static func test(_ file: Descriptor, isReadOnly: Bool) throws(Failure) {
     do throws(SystemError) {

@@ -27,6 +27,12 @@ struct DeviceGrants: Sendable {
   var mayTellOfDrives = false
   var mayTellOfPanic = false
 
+  /// Whether a field of its state tells how far the host has come with something, such as a file
+  /// that grows: that stays as it is when a snapshot is loaded.
+  func isOfHost(_ field: String) -> Bool {
+    field == "console.offset" || field.hasPrefix("backend") && field.hasSuffix(".written")
+  }
+
   /// The grants of a role, with the debug exit and panic ports where the machine has them.
   static func role(
     _ role: String, exitPort: UInt32, hasPanicPort: Bool = false

@@ -243,13 +243,10 @@ extension DeviceLink {
       try answer(header, Empty(), channel)
     case .mapWindow:
       let message: WindowMapping = try decode(packet)
-      let memory = state.withLock { state in
-        state.backings.first { $0.claim.memory == message.memory && $0.claim.kind == .readWrite }?
-          .claim.byteCount ?? 0
-      }
+      let memory = byteCount(ofMemory: message.memory)
       do throws(ProtocolError) {
         try machine.change { board throws(ProtocolError) in
-          try board.mapWindow(self, message, memoryByteCount: UInt64(memory))
+          try board.mapWindow(self, message, memoryByteCount: memory)
         }
       } catch {
         try answer(header, Refusal(error.reason), channel, [.reply, .refusal])
@@ -280,8 +277,18 @@ extension DeviceLink {
       machine.post(.notice(message))
       try answer(header, Empty(), channel)
     case .hello, .claim, .ready, .reset, .wake, .pause, .resume, .quit, .screendump, .input,
-      .medium, .powerButton, .pointer, .drives, .resize, .sendBreak:
+      .medium, .powerButton, .pointer, .drives, .resize, .sendBreak, .snapshot:
       throw .broken(ProtocolError("\(request) is not expected from a device now"))
+    }
+  }
+
+  /// The size of a memory that the device may write to; 0 where there is none of that number.
+  func byteCount(ofMemory number: UInt16) -> UInt64 {
+    state.withLock { state in
+      let backing = state.backings.first {
+        $0.claim.memory == number && $0.claim.kind == .readWrite
+      }
+      return UInt64(backing?.claim.byteCount ?? 0)
     }
   }
 

@@ -30,9 +30,11 @@ public final class Machine: Sendable {
   let accelerator: Accelerator
   /// The physical address space for software vCPUs, and the RAM in it.
   let physical: PhysicalMemory
-  private let ram: PhysicalMemory.Backing
+  let ram: PhysicalMemory.Backing
   let links: [DeviceLink]
   public let clock: ClockWriter
+  /// The checksum of the firmware, which is no part of a saved state.
+  let firmwareSum: UInt64
   let board: Mutex<Board>
   let current: Mutex<BusSnapshot>
   let generation = Atomic<UInt32>(0)
@@ -93,7 +95,9 @@ public final class Machine: Sendable {
     else { throw ProtocolError("firmware of \(firmwareByteCount) bytes") }
     let romFile = try MemoryFile.make("firmware", byteCount: firmwareByteCount)
     let rom = try Mapping(romFile, byteCount: firmwareByteCount, .readWrite)
-    rom.copy(try firmware.read(firmwareByteCount, at: 0), to: 0)
+    let firmwareBytes = try firmware.read(firmwareByteCount, at: 0)
+    rom.copy(firmwareBytes, to: 0)
+    firmwareSum = Checksum.of(firmwareBytes)
 
     let clock = try ClockWriter()
     self.clock = clock

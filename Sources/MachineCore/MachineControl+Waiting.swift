@@ -56,7 +56,7 @@ extension MachineControl {
   func patience() -> UInt64? {
     let ends =
       forwards.map(\.reply.end) + restarts.values.compactMap(\.reply?.end)
-      + [portReply?.end].compactMap { $0 }
+      + [portReply?.end, work.map { $0.isBusy ? 0 : $0.end }].compactMap { $0 }
     let now = HostClock.monotonic()
     return ends.min().map { $0 > now ? $0 - now : 0 }
   }
@@ -77,6 +77,7 @@ extension MachineControl {
       return true
     }
     settlePort(by: now)
+    settleSnapshot()
     for (role, restart) in restarts {
       guard let reply = restart.reply, now >= reply.end else { continue }
       reply.refuse(

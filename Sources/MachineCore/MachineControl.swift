@@ -10,10 +10,10 @@ internal import Synchronization
 /// The main thread of the core: what the launcher, the operator and the machine itself ask.
 public final class MachineControl {
   let machine: Machine
-  private let launcher: Channel
+  let launcher: Channel
   private let listener: PacketSocket?
   var clients: [Channel] = []
-  private var isStarted = false
+  var isStarted = false
   /// Devices whose faults hold the machine until the operator starts them anew.
   var held: Set<String> = []
   /// Whether the operator holds the machine.
@@ -31,6 +31,10 @@ public final class MachineControl {
   var lostEvents: UInt64 = 0
   /// Who waits for an access to a port.
   var portReply: PendingReply?
+  /// Work on a snapshot that is under way, and what has to wait for its end.
+  var work: SnapshotWork?
+  var postponed: [MachineEvent] = []
+  var launcherSequence: UInt32 = 0
 
   /// The most operators at once; more are turned away.
   private static let mostClients = 16
@@ -89,6 +93,14 @@ public final class MachineControl {
 
   private func attend() {
     for event in machine.takeEvents() {
+      switch event {
+      case .reset, .suspend, .wake, .hold, .debugStop, .notice:
+        if work != nil {
+          postponed.append(event)
+          continue
+        }
+      case .ready, .end, .fault: break
+      }
       switch event {
       case .ready:
         startIfComplete()
@@ -194,6 +206,7 @@ public final class MachineControl {
   }
 
   private func hear(_ packet: Packet) throws(ChannelError) {
+    guard !packet.header.flags.contains(.reply) else { return hearReply(packet) }
     do throws(ProtocolError) {
       switch LaunchRequest(rawValue: packet.header.request) {
       case .attach:
@@ -249,6 +262,7 @@ public final class MachineControl {
   private func answer(_ request: ControlRequest, _ packet: Packet, _ client: Channel)
     throws(Refusal)
   {
+    guard work == nil || Self.isQuiet(request) else { throw Refusal(Self.snapshotReason) }
     switch request {
     case .status: reply(client, packet, status())
     case .metrics: reply(client, packet, metrics())
@@ -271,6 +285,7 @@ public final class MachineControl {
     case .drives: try forward(packet, to: "ide", as: .drives, Empty.self, client)
     case .interruptChips: reply(client, packet, try interruptChips())
     case .port: try accessPort(packet, client)
+    case .snapshot: try snapshot(packet, client)
     case .medium: try changeMedium(packet, client)
     case .powerButton:
       let wakes = machine.progress.withLock { $0.isSuspended }
@@ -323,7 +338,7 @@ public final class MachineControl {
     }
   }
 
-  private func reply<M: WireCodable>(_ client: Channel, _ packet: Packet, _ message: M) {
+  func reply<M: WireCodable>(_ client: Channel, _ packet: Packet, _ message: M) {
     try? client.send(
       packet.header.request, flags: .reply, sequence: packet.header.sequence,
       payload: message.wireBytes, wait: false)

@@ -194,6 +194,8 @@ public struct Machine: Hashable, Sendable {
     public var output: String?
     /// The folder whose files the operator's commands may put into a CD-ROM drive.
     public var media: String?
+    /// The folder of the machine's snapshots: their state files, and the overlays of drives.
+    public var snapshots: String?
     /// The path of vmctl's socket; without one, a path in the runtime folder is made
     /// from the machine's name.
     public var control: String?

@@ -213,6 +213,7 @@ struct MachineReader {
     machine.monitor.metrics = paths.backend("metrics", in: table, kinds: [.unix], &reader)
     machine.monitor.output = paths.path("output", in: table, &reader)
     machine.monitor.media = paths.path("media", in: table, &reader)
+    machine.monitor.snapshots = paths.path("snapshots", in: table, &reader)
     let control = paths.backend("control", in: table, kinds: [.unix], &reader)
     if case .unix(let path) = control { machine.monitor.control = path }
     paths.claim(machine.monitor.qmp, for: "monitor.qmp", &reader)

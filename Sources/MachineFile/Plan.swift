@@ -91,6 +91,9 @@ public struct Plan: Hashable, Sendable {
     if let folder = machine.monitor.media {
       process.notes.append("discs that commands insert: from vmlaunch, in \(folder)")
     }
+    if let folder = machine.monitor.snapshots {
+      process.notes.append("snapshots: from vmlaunch, in \(folder)")
+    }
     if let folder = machine.monitor.output {
       process.notes.append("files that commands write: from vmlaunch, in \(folder)")
     }

@@ -32,7 +32,8 @@ enum Schema {
     Section(path: "serial[]", keys: ["backend"]),
     Section(path: "display", keys: ["vnc", "web", "password-file"]),
     Section(
-      path: "monitor", keys: ["qmp", "hmp", "gdb", "metrics", "output", "media", "control"]),
+      path: "monitor",
+      keys: ["qmp", "hmp", "gdb", "metrics", "output", "media", "snapshots", "control"]),
     Section(path: "debug", keys: ["console", "exit-port"]),
     Section(path: "isolation", keys: ["level"]),
     Section(path: "log", keys: ["level"]),

@@ -269,6 +269,11 @@ public struct EventMessage: Equatable, WireCodable {
     case suspend = 12
     /// The machine has woken.
     case wakeup = 13
+    /// Work on a snapshot that was begun as a job has ended; `detail` is the job's id and, if it
+    /// failed, a space and the reason.
+    case snapshotEnded = 20
+    /// A job has changed its state: `detail` is the state and the job's id; vmmonitor's own.
+    case job = 21
   }
 
   public var kind: Kind

@@ -69,6 +69,9 @@ public enum ControlRequest: UInt32, Sendable, CaseIterable {
   case resize = 280
   /// Send a break to a serial port's receiver (`BreakRequest`).
   case sendBreak = 281
+  /// Save, load, delete or list snapshots of the machine, or let a drive go on in an overlay
+  /// (``SnapshotRequest``, ``SnapshotReply``).
+  case snapshot = 270
 }
 
 /// Names one device of the machine.

@@ -26,6 +26,7 @@ extension HumanMonitor {
       return Drives(machine: machine).entries().map { Drives.text($0) }.joined(separator: "\n")
     case "blockstats":
       return Drives(machine: machine).entries().map { Drives.statisticsText($0) }.joined()
+    case "snapshots": return try Snapshots(machine: machine).table()
     case "irq": return try interruptCounts()
     case "pic": return try interruptControllers()
     case "mice": return "* Mouse #2: PS/2 Mouse\n"

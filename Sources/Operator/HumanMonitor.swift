@@ -17,6 +17,7 @@ public struct HumanMonitor {
       "change", "device [-f] filename [format [read-only-mode]]",
       "change a removable medium, use -f to force the operation"
     ),
+    ("delvm", "tag", "delete a VM snapshot from its tag"),
     (
       "dump-guest-memory", "[-p] filename [begin length]",
       "dump guest memory into an ELF file; -p: as the page tables map it"
@@ -29,6 +30,7 @@ public struct HumanMonitor {
     ("help|?", "[cmd]", "show the help"),
     ("i", "/fmt addr", "I/O port read"),
     ("info", "[subcommand]", "show various information about the system state"),
+    ("loadvm", "tag", "restore a VM snapshot from its tag"),
     ("mouse_button", "state", "change the mouse's buttons (1=L, 2=M, 4=R)"),
     ("mouse_move", "dx dy [dz]", "send mouse move events"),
     ("nmi", "", "inject an NMI"),
@@ -36,10 +38,15 @@ public struct HumanMonitor {
     ("print|p", "/fmt expr", "print expression value (use $reg for CPU register access)"),
     ("q|quit", "", "end the machine"),
     ("s|stop", "", "hold the machine"),
+    ("savevm", "[tag]", "save a VM snapshot; one of that tag is replaced"),
     ("screendump", "filename [-f format]", "save the screen as a PPM or PNG picture"),
     ("memsave", "addr size file", "save to disk virtual memory dump"),
     ("pmemsave", "addr size file", "save to disk physical memory dump"),
     ("sendkey", "keys", "send keys to the machine (e.g. 'sendkey ctrl-alt-f1')"),
+    (
+      "snapshot_blkdev", "device new-image-file [format]",
+      "let a disk go on in a new qcow2 image on top of its own"
+    ),
     ("sum", "addr size", "compute the checksum of a memory region"),
     ("system_powerdown", "", "press the power button"),
     ("system_reset", "", "reset the machine"),
@@ -59,6 +66,7 @@ public struct HumanMonitor {
     ("pci", "show the PCI functions"), ("pic", "show the interrupt controllers"),
     ("qom-tree", "show the tree of objects"), ("qtree", "show the devices"),
     ("registers", "show the registers of a vCPU; -a: of all"), ("roms", "show the ROMs"),
+    ("snapshots", "show the saved VM snapshots"),
     ("status", "show whether the machine runs"), ("tlb", "show the virtual-to-physical mappings"),
     ("uuid", "show the machine's UUID"), ("version", "show the version"),
     ("vnc", "show the VNC server's status"),
@@ -102,6 +110,8 @@ public struct HumanMonitor {
     case "change": return try change(rest)
     case "block_resize": return try resizeDisk(rest)
     case "gdbserver": return serveDebugger(rest)
+    case "savevm", "loadvm", "delvm": try Snapshots(machine: machine).run(name, rest.trimmed)
+    case "snapshot_blkdev": try Snapshots(machine: machine).overlay(line: rest)
     case "mouse_move": try moveMouse(rest)
     case "mouse_button": try setMouseButtons(rest)
     case "dump-guest-memory": try dumpMemory(rest, cpu)

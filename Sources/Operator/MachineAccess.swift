@@ -34,6 +34,14 @@ public protocol MachineAccess: AnyObject {
     _ request: Control, _ question: Q, _ descriptors: [Descriptor], as type: A.Type
   ) throws(CommandError) -> A
 
+  /// Asks the core for what may take minutes.
+  func askLong<Q: WireCodable, A: WireCodable>(
+    _ request: Control, _ question: Q, as type: A.Type
+  ) throws(CommandError) -> A
+
+  /// Tells every client of something that has happened here.
+  func post(_ event: EventMessage)
+
   /// The threads of the core, by their numbers on the host.
   func threads() throws(CommandError) -> [ThreadsReply.Entry]
 
@@ -58,8 +66,8 @@ public protocol MachineAccess: AnyObject {
   /// What was counted of events and clients.
   var counts: MonitorCounts { get }
 
-  /// The discs that were changed since the start, by the drives' slots; empty for one that is gone,
-  /// or that somebody else has put in.
+  /// The discs that were changed since the start, and the overlays that disks have gone on in, by
+  /// the drives' slots; empty for a disc that is gone, or that somebody else has put in.
   var media: [UInt8: String] { get set }
 
   /// Whether the machine stands because the host has failed a drive.

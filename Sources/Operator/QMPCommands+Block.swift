@@ -25,7 +25,10 @@ struct Drives {
   func entries() -> [Entry] {
     let reply = try? machine.ask(.drives, Empty(), as: DrivesReply.self)
     return machine.settings.drives.map { drive in
-      Entry(
+      var drive = drive
+      // An overlay is qcow2, whatever it lies on.
+      if !drive.isCDROM, machine.media[drive.slot] != nil { drive.format = "qcow2" }
+      return Entry(
         drive: drive, state: reply?.drives.first { $0.slot == drive.slot },
         image: machine.media[drive.slot] ?? drive.image,
         path: QOMTree.path(ofDrive: drive.slot, machine))

@@ -9,6 +9,8 @@ public struct QMPCommands {
   let machine: any MachineAccess
   let schema: QMPSchema
   let human: HumanMonitor
+  /// What was begun, and not yet dismissed.
+  public let jobs = JobList()
 
   public init(_ machine: any MachineAccess, _ schema: QMPSchema) {
     self.machine = machine
@@ -47,6 +49,10 @@ public struct QMPCommands {
       try Drives(machine: machine).resize(
         device: arguments["device"]?.string, node: arguments["node-name"]?.string,
         to: arguments["size"]?.integer ?? 0)
+    case "snapshot-save", "snapshot-load", "snapshot-delete":
+      try Snapshots(machine: machine).begin(name, arguments, jobs)
+    case "job-dismiss": try jobs.dismiss(arguments["id"]?.string ?? "", machine)
+    case "blockdev-snapshot-sync": try Snapshots(machine: machine).overlay(arguments)
     case "dump-guest-memory": try MemoryDump(machine: machine).run(arguments)
     case "screendump": try Screen.dump(machine, arguments)
     case "memsave", "pmemsave": try saveMemory(arguments, isPhysical: name == "pmemsave")
@@ -90,6 +96,7 @@ public struct QMPCommands {
     case "query-blockstats":
       return .array(Drives(machine: machine).entries().map { Drives.statistics($0) })
     case "query-dump-guest-memory-capability": return ["formats": ["elf"]]
+    case "query-jobs": return jobs.entries
     case "query-chardev": return .array(chardevs())
     case "query-vnc": return ["enabled": false]
     case "query-pci": return try pci()
@@ -131,6 +138,7 @@ public struct QMPCommands {
     default: break
     }
     if status.reason == "the operator asked for it" { return "paused" }
+    if status.reason.hasPrefix("a snapshot is") { return "save-vm" }
     if status.reason.hasPrefix("the debugger") { return "debug" }
     if status.reason == "the guest has panicked" { return "guest-panicked" }
     return machine.isHeldForHost ? "io-error" : "internal-error"

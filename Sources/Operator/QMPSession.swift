@@ -73,7 +73,8 @@ public struct QMPSession {
     case .trayMoved: "DEVICE_TRAY_MOVED"
     case .panicked: "GUEST_PANICKED"
     case .crashLoaded: "GUEST_CRASHLOADED"
-    case .debug: nil
+    case .job: "JOB_STATUS_CHANGE"
+    case .debug, .snapshotEnded: nil
     }
   }
 
@@ -121,7 +122,10 @@ public struct QMPSession {
     case .panicked:
       return (name, ["action": .string(event.detail == "stop" ? "poweroff" : event.detail)])
     case .crashLoaded: return (name, ["action": "run"])
-    case .debug: return nil
+    case .job:
+      let (status, id) = JobList.words(event.detail)
+      return (name, ["status": .string(status), "id": .string(id)])
+    case .debug, .snapshotEnded: return nil
     }
   }
 

@@ -95,11 +95,15 @@ public struct I8237: DeviceState, Sendable {
   @specialized(where V == StateEncoder)
   public mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
     for channel in 0..<4 {
-      visitor.field("baseAddress", &baseAddress[channel])
-      visitor.field("baseCount", &baseCount[channel])
-      visitor.field("address", &address[channel])
-      visitor.field("count", &count[channel])
-      visitor.field("mode", &mode[channel])
+      var state = ChannelState(
+        baseAddress: baseAddress[channel], baseCount: baseCount[channel],
+        address: address[channel], count: count[channel], mode: mode[channel])
+      visitor.part("channel", &state)
+      baseAddress[channel] = state.baseAddress
+      baseCount[channel] = state.baseCount
+      address[channel] = state.address
+      count[channel] = state.count
+      mode[channel] = state.mode
     }
     visitor.field("command", &command)
     visitor.field("request", &request)
@@ -109,6 +113,24 @@ public struct I8237: DeviceState, Sendable {
     request &= 0x0F
     mask &= 0x0F
     terminalCount &= 0x0F
+  }
+}
+
+/// The registers of one channel, a part of their own: each field's name is there once.
+private struct ChannelState: DeviceState {
+  var baseAddress: UInt16
+  var baseCount: UInt16
+  var address: UInt16
+  var count: UInt16
+  var mode: UInt8
+
+  @specialized(where V == StateEncoder)
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
+    visitor.field("baseAddress", &baseAddress)
+    visitor.field("baseCount", &baseCount)
+    visitor.field("address", &address)
+    visitor.field("count", &count)
+    visitor.field("mode", &mode)
   }
 }
 

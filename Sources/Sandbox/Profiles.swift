@@ -66,6 +66,8 @@ extension SandboxProfile {
     (KVMRequest.getTSCKHz, "KVM_GET_TSC_KHZ: the vCPU's state, when asked for"),
     (KVMRequest.getIRQChip, "KVM_GET_IRQCHIP: the interrupt controllers, when asked for"),
     (KVMRequest.getPIT, "KVM_GET_PIT2: the timer, when asked for"),
+    (KVMRequest.getClock, "KVM_GET_CLOCK: the guest's clock, for a snapshot"),
+    (KVMRequest.setClock, "KVM_SET_CLOCK: a snapshot is loaded"),
     (KVMRequest.setGuestDebug, "KVM_SET_GUEST_DEBUG: a debugger's points and steps"),
     (KVMRequest.nmi, "KVM_NMI: the operator sends one"),
   ]
@@ -116,8 +118,7 @@ extension SandboxProfile {
       ] + accelerator)
     profile.holdings = holdings("core")
     profile.limits.spareDescriptors = 128
-    // RLIMIT_FSIZE counts for memfds too.
-    profile.limits.fileSize = 1 << 30
+    profile.limits.fileSize = nil  // a snapshot's state is as large as guest memory
     return profile
   }
 

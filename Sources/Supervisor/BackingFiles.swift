@@ -14,6 +14,8 @@ public struct BackingFiles: Sendable {
   private let folderPath: String
   /// The same as a descriptor, opened at the start: the folder may be renamed later.
   private let folder: Descriptor?
+  /// Images that the drive has had before it went on in an overlay.
+  private var earlier: [String] = []
 
   /// Why a backing file is not opened.
   public struct Refused: Error, Equatable, Sendable, CustomStringConvertible {
@@ -29,6 +31,9 @@ public struct BackingFiles: Sendable {
     folderPath = Self.folder(of: drive.image)
     folder = rule == .sameFolder ? try Files.open(folderPath, [.readOnly, .folder]) : nil
   }
+
+  /// Allows an image that the drive has had.
+  mutating func allow(_ path: String) { earlier.append(path) }
 
   /// Opens the backing file with this name, read-only and locked against writers.
   public func open(_ name: String, depth: Int) throws(Refused) -> Descriptor {
@@ -52,6 +57,9 @@ public struct BackingFiles: Sendable {
 
   private func openAllowed(_ name: String) throws(Refused) -> Descriptor {
     do throws(SystemError) {
+      if let path = earlier.first(where: { Self.normal($0) == Self.normal(name) }) {
+        return try Files.open(path, [access, .noWait])
+      }
       switch rule {
       case .none: break
       case .sameFolder:

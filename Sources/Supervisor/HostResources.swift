@@ -18,7 +18,7 @@ public struct HostResources: Sendable {
   /// The files with the keys of encrypted images, for each drive; nothing here reads them.
   public let keys: [Descriptor?]
   /// The rules about backing files, for each drive.
-  public let backings: [BackingFiles]
+  public internal(set) var backings: [BackingFiles]
   /// The serial ports' back ends, COM1 first.
   public internal(set) var serial: [OpenedBackend]
   public let debugConsole: OpenedBackend?

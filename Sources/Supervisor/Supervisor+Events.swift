@@ -125,6 +125,9 @@ extension Supervisor {
       case (.fault, .core): try take(fault: try packet.decode())
       case (.logLevel, .core): log.level = (try packet.decode() as LogLevelMessage).level
       case (.medium, .core): try take(medium: try packet.decode(), packet.descriptors)
+      case (.stateFile, .core): answerStateFile(try packet.decode(), packet.header, child)
+      case (.endDevices, .core): endDevices(packet.header, child)
+      case (.overlay, .core): answerOverlay(try packet.decode(), packet.header, child)
       case (.openBacking, .device(.ide)):
         try openBacking(try packet.decode(), packet.header, child)
       case (.openOutput, .monitor):

@@ -84,7 +84,7 @@ extension Supervisor {
 
   /// Kills a device's process, if there still is one; the new one must not meet it on the page.
   @discardableResult
-  private func removeProcess(_ name: Machine.DeviceName) -> Bool {
+  func removeProcess(_ name: Machine.DeviceName) -> Bool {
     guard let old = child(.device(name)) else { return true }
     let isGone = old.kill()
     drain(old)

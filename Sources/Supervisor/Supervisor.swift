@@ -10,7 +10,7 @@ internal import Sandbox
 /// One thread, which also is the one that the children die with: call ``run()`` on the main
 /// thread. What the children say is hostile once the guest runs.
 public final class Supervisor {
-  let machine: Machine
+  var machine: Machine
   var resources: HostResources
   let signals: Descriptor
   let janitor: Janitor?
@@ -28,6 +28,10 @@ public final class Supervisor {
   var result: Result?
   private var terminal: RawTerminal?
   var log: MachineLog
+  /// The state file of a snapshot that is being written, under its first name.
+  var newState: (tag: String, path: String, file: Descriptor)?
+  /// The image that a drive is to go on in.
+  var newOverlay: (slot: UInt8, path: String)?
 
   enum Phase {
     case running

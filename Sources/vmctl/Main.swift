@@ -21,7 +21,7 @@ struct VMCtl: ParsableCommand {
     subcommands: [
       List.self, Status.self, Top.self, Trace.self, Console.self, Screendump.self, Stop.self,
       Kill.self, Reset.self, Pause.self, Resume.self, PowerDown.self, Eject.self, Change.self,
-      Device.self, SendKey.self, TypeText.self, Isolation.self, SetLogLevel.self,
+      Snapshot.self, Device.self, SendKey.self, TypeText.self, Isolation.self, SetLogLevel.self,
     ])
 
   /// Runs the work of a command; on an error writes one line and ends with exit code 1.

@@ -3,7 +3,6 @@
 import BlockImage
 import DeviceHost
 import DeviceProtocol
-import DeviceProtocol
 import IDE
 import ImageFiles
 import LinuxSystem
@@ -16,6 +15,9 @@ final class Drive: Sendable {
   /// As in the machine file, such as `ide0.1`.
   let name: String
   var virtualSize: UInt64 { image.virtualSize }
+  /// Whether the guest's writes go into the image.
+  var isWritable: Bool { image.isWritable }
+  var isQCOW2: Bool { !image.isRaw }
   fileprivate let image: SharedImage<ImageFile, Inflater>
   /// How many errors went to the log.
   private let reports = Atomic(0)
@@ -82,6 +84,13 @@ final class Drive: Sendable {
       throw Refusal("Could not resize file: \(error)")
     }
     Log.line("\(name): the disk has \(byteCount) bytes now", .notice)
+  }
+
+  /// Does something with a qcow2 image while nobody else uses it; `nil` for another.
+  func exclusively<Result: Sendable>(
+    _ body: @Sendable (inout QCOW2Image<ImageFile, Inflater>) throws(BlockImageError) -> Result
+  ) throws(BlockImageError) -> Result? {
+    try image.exclusively { (image) throws(BlockImageError) in try image.withQCOW2(body) }
   }
 
   fileprivate func report(_ text: String) {

@@ -23,6 +23,8 @@ final class MachineLink: MachineAccess {
 
   /// Less than a client of vmctl's kind waits.
   private static let patience: UInt64 = 9_000_000_000
+  /// Longer than the core gives up a snapshot.
+  private static let longPatience: UInt64 = 3_600_000_000_000
   private static let mostEvents = 4096
 
   init(_ settings: MonitorSettings, core: Channel, launcher: Channel) {
@@ -73,12 +75,21 @@ final class MachineLink: MachineAccess {
     try ask(core, request.rawValue, question, descriptors).value
   }
 
+  func askLong<Q: WireCodable, A: WireCodable>(
+    _ request: Control, _ question: Q, as type: A.Type
+  ) throws(CommandError) -> A {
+    try ask(core, request.rawValue, question, patience: Self.longPatience).value
+  }
+
+  func post(_ event: EventMessage) { events.append((event, HostClock.unixNanoseconds())) }
+
   private func ask<Q: WireCodable, A: WireCodable>(
-    _ channel: Channel, _ request: UInt32, _ question: Q, _ descriptors: [Descriptor] = []
+    _ channel: Channel, _ request: UInt32, _ question: Q, _ descriptors: [Descriptor] = [],
+    patience: UInt64 = MachineLink.patience
   ) throws(CommandError) -> (value: A, descriptors: [Descriptor]) {
     guard !isGone else { throw CommandError("the machine has ended") }
     sequence &+= 1
-    let end = HostClock.monotonic() + Self.patience
+    let end = HostClock.monotonic() + patience
     do throws(ChannelError) {
       try channel.send(
         request, sequence: sequence, payload: question.wireBytes, descriptors, wait: false)

@@ -278,7 +278,16 @@ final class Server {
   }
 
   private func tellEvents() {
-    for (event, time) in link.takeEvents() {
+    while true {
+      let events = link.takeEvents()
+      guard !events.isEmpty else { return }
+      tell(events)
+    }
+  }
+
+  private func tell(_ events: [(event: EventMessage, nanoseconds: UInt64)]) {
+    for (event, time) in events {
+      if event.kind == .snapshotEnded { commands.jobs.end(event.detail, link) }
       for client in clients {
         switch client.language {
         case .qmp(let session):

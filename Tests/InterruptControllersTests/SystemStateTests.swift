@@ -6,7 +6,37 @@ import Testing
 
 @testable import InterruptControllers
 
+/// Collects the full names of a state's fields, as a state page has them.
+private struct Names: StateVisitor {
+  var all: [String] = []
+  private var prefix = ""
+  private var seen: [String: Int] = [:]
+
+  mutating func field<T: FixedWidthInteger>(_ name: StaticString, _ value: inout T) {
+    all.append(prefix + "\(name)")
+  }
+  mutating func field(_ name: StaticString, _ value: inout Bool) { all.append(prefix + "\(name)") }
+  mutating func field(_ name: StaticString, _ value: inout [UInt8], capacity: Int) {
+    all.append(prefix + "\(name)")
+  }
+  mutating func part<S: DeviceState>(_ name: StaticString, _ value: inout S) {
+    let outer = prefix
+    let number = seen[outer + "\(name)", default: 0]
+    seen[outer + "\(name)"] = number + 1
+    prefix = outer + "\(name)#\(number)."
+    value.visitState(&self)
+    prefix = outer
+  }
+}
+
 @Suite struct SystemStateTests {
+  @Test func `Every field has a name of its own, by which a snapshot finds it`() {
+    var names = Names()
+    var system = InterruptSystem(cpus: 2, tscKHz: 1_000_000)
+    system.visitState(&names)
+    #expect(Set(names.all).count == names.all.count)
+  }
+
   /// A machine after many random accesses.
   private func stirred(_ generator: inout SeededGenerator, steps: Int = 400) -> SystemBench {
     var bench = SystemBench(cpus: 2)

@@ -32,6 +32,7 @@ struct GoodFileTests {
     #expect(machine.uuid?.prefix(5) == [0x6F, 0x2A, 0x1C, 0x3E, 0x58])
     #expect(machine.onPanic == .pause)
     #expect(machine.monitor.media == "/etc/vm/discs")
+    #expect(machine.monitor.snapshots == "/etc/vm/states")
     #expect(machine.boot.menu)
     #expect(machine.boot.kernel == "/etc/vm/vmlinuz")
     #expect(machine.boot.initrd == "/etc/vm/initrd")
@@ -117,6 +118,7 @@ struct GoodFileTests {
     qmp = "unix:qmp"
     hmp = "stdio"
     media = "discs"
+    snapshots = "states"
     control = "unix:/run/control"
     [debug]
     console = "file:log"

@@ -44,6 +44,11 @@ private final class CountedMachine: MachineAccess {
       ports: (0..<4).map { .init(values: [UInt64($0), 11]) })
   }
 
+  func askLong<Q: WireCodable, A: WireCodable>(
+    _ request: Control, _ question: Q, as type: A.Type
+  ) throws(CommandError) -> A { try ask(request, question, [], as: type) }
+  func post(_ event: EventMessage) {}
+
   func ask<Q: WireCodable, A: WireCodable>(
     _ request: Control, _ question: Q, _ descriptors: [Descriptor], as type: A.Type
   ) throws(CommandError) -> A {

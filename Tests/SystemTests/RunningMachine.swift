@@ -71,11 +71,11 @@ final class RunningMachine {
   /// Starts a machine; `prefix` is a program, with arguments, that starts the launcher.
   init(
     _ file: MachineFile, in scratch: Scratch, executables: String = Built.folder,
-    prefix: [String] = []
+    prefix: [String] = [], name: String? = nil
   ) throws {
     self.scratch = scratch
-    name = "system-\(UUID().uuidString.prefix(8).lowercased())"
-    let path = try scratch.write("machine.toml", file.text(name: name))
+    self.name = name ?? "system-\(UUID().uuidString.prefix(8).lowercased())"
+    let path = try scratch.write("machine.toml", file.text(name: self.name))
     let command = prefix + ["\(executables)/vmlaunch", path]
     process.executableURL = URL(fileURLWithPath: command[0])
     process.arguments = Array(command.dropFirst())

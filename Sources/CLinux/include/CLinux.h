@@ -29,6 +29,9 @@ int bh_futex_wake(const void *_Nonnull word, int count);
 // Files: preadv2 with one piece.
 int64_t bh_read_at(int fd, void *_Nullable bytes, size_t count, int64_t offset, int flags);
 
+// A checksum: any change of one word changes it.
+uint64_t bh_checksum(uint64_t seed, const void *_Nullable bytes, size_t count);
+
 // Processes and threads.
 int bh_pidfd_open(pid_t pid, unsigned flags);
 int bh_pidfd_send_signal(int pidfd, int signal);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import DeviceModel
+
 /// The A20 gate: who holds address line 20 of the processors open.
 ///
 /// The chips are in vmdev-piix, but their posted registers must take effect before the guest's
@@ -35,5 +37,13 @@ struct A20Gate: Equatable, Sendable {
       awaitsOutputPort = false
     default: break
     }
+  }
+}
+
+extension A20Gate: DeviceState {
+  mutating func visitState<V: StateVisitor>(_ visitor: inout V) {
+    visitor.field("isFastOpen", &isFastOpen)
+    visitor.field("isControllerOpen", &isControllerOpen)
+    visitor.field("awaitsOutputPort", &awaitsOutputPort)
   }
 }

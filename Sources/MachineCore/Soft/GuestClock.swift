@@ -13,7 +13,8 @@ internal import Synchronization
 /// however long the machine runs.
 final class GuestClock: Sendable {
   /// The counter's frequency in kHz.
-  let frequency: UInt64
+  var frequency: UInt64 { counterFrequency.load(ordering: .relaxed) }
+  private let counterFrequency: Atomic<UInt64>
 
   private let runs = Atomic<Bool>(false)
   /// The counter minus the host's while it runs, else the counter.
@@ -21,7 +22,7 @@ final class GuestClock: Sendable {
   /// Odd while the two above are being changed.
   private let changes = Atomic<UInt32>(0)
 
-  init() { frequency = Self.hostFrequency }
+  init() { counterFrequency = Atomic(Self.hostFrequency) }
 
   /// The frequency of the host's counter in kHz, measured against its clock.
   static let hostFrequency: UInt64 = {
@@ -70,6 +71,7 @@ final class GuestClock: Sendable {
   /// The virtual time when the counter has some value.
   func time(at count: UInt64) -> VMTime {
     let product = count.multipliedFullWidth(by: 1_000_000)
+    let frequency = frequency
     guard product.high < frequency else { return VMTime(nanoseconds: .max) }
     return VMTime(nanoseconds: frequency.dividingFullWidth(product).quotient)
   }
@@ -91,6 +93,17 @@ final class GuestClock: Sendable {
     changes.add(1, ordering: .sequentiallyConsistent)
     runs.store(false, ordering: .sequentiallyConsistent)
     value.store(count, ordering: .sequentiallyConsistent)
+    changes.add(1, ordering: .sequentiallyConsistent)
+  }
+
+  /// Sets the counter, which stands still, and the frequency that its time is reckoned by.
+  ///
+  /// That is the one measured where it was saved: of the same host it differs a little each time.
+  func set(_ count: UInt64, frequency: UInt64) {
+    precondition(!runs.load(ordering: .relaxed) && frequency > 0, "a running clock is not set")
+    changes.add(1, ordering: .sequentiallyConsistent)
+    value.store(count, ordering: .sequentiallyConsistent)
+    counterFrequency.store(frequency, ordering: .sequentiallyConsistent)
     changes.add(1, ordering: .sequentiallyConsistent)
   }
 }

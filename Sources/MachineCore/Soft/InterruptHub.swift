@@ -101,6 +101,18 @@ final class InterruptHub: Sendable {
     EventFile.signal(wake)
   }
 
+  /// What the models hold, to be saved.
+  var models: InterruptSystem { state.withLock { $0.models } }
+
+  /// Puts saved models in the place of these; no vCPU runs, and the clock stands.
+  func restore(_ models: InterruptSystem) {
+    state.withLock { state in
+      state.models.take(models)
+      settle(&state)
+    }
+    EventFile.signal(wake)
+  }
+
   /// The clock has been started: deadlines come again.
   func clockHasStarted() { EventFile.signal(wake) }
 

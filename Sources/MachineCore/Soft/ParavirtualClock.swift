@@ -20,6 +20,17 @@ struct ParavirtualClock {
     }
   }
 
+  /// The MSRs that are part of a vCPU's state.
+  static let registers: [UInt32] = [0x4B56_4D00, 0x4B56_4D01]
+
+  /// Takes what the MSRs were; the guest's memory has what was written for them.
+  mutating func restore(_ registers: [(index: UInt32, value: UInt64)]) {
+    for (index, value) in registers {
+      if index == Self.registers[0] { wall = value }
+      if index == Self.registers[1] { system = value }
+    }
+  }
+
   /// What a write asks for.
   enum Effect: Equatable {
     /// Another register.

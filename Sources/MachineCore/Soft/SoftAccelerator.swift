@@ -59,6 +59,16 @@ final class SoftAccelerator: Sendable {
     mapHasChanged()
   }
 
+  /// The A20 gate, to be saved.
+  var a20Gate: A20Gate { gate.withLock { $0 } }
+
+  /// Puts a saved A20 gate in the place of this one; the vCPUs are parked.
+  func restore(_ saved: A20Gate, _ memory: PhysicalMemory) {
+    gate.withLock { $0 = saved }
+    memory.setA20(saved.isOpen)
+    mapHasChanged()
+  }
+
   /// The guest has written a byte to a port that the A20 gate may depend on.
   ///
   /// Called by a vCPU that is not in the guest; returns when all see line 20 as it is now.

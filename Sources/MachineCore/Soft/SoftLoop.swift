@@ -77,6 +77,7 @@ struct SoftLoop: ~Copyable {
   private mutating func park() {
     var state = cpu.state
     if waitsForStartUp { state.mode = .initReceived }
+    state.msrs += bus.clockRegisters
     vcpu.parkedState.withLock { $0 = state }
     machine.parked.add(1)
     while machine.mode.value == Machine.Mode.park {
@@ -87,6 +88,8 @@ struct SoftLoop: ~Copyable {
       return state
     }) {
       cpu.state = state
+      waitsForStartUp = state.mode == .initReceived
+      bus.take(state.msrs)
     }
     machine.parked.add(UInt32.max)
   }

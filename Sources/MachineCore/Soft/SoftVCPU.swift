@@ -49,6 +49,17 @@ final class SoftVCPU: Sendable {
     kick()
   }
 
+  /// INIT and start-up messages that its thread has not seen yet, to be saved.
+  var pendingStart: UInt32 { start.load(ordering: .sequentiallyConsistent) }
+
+  /// Gives the vCPU, whose thread is parked, a saved state to run on with.
+  func restore(_ state: VCPUState, pendingStart: UInt32) {
+    attention.clear(Attention.interrupt | Attention.nmi | Attention.smi)
+    start.store(pendingStart, ordering: .sequentiallyConsistent)
+    parkedState.withLock { $0 = state }
+    changedState.withLock { $0 = state }
+  }
+
   /// Puts the vCPU back to its first state before it runs on; its thread is parked.
   func reset() {
     start.store(0, ordering: .sequentiallyConsistent)

@@ -3,6 +3,7 @@
 internal import DeviceModel
 internal import DeviceProtocol
 internal import LinuxSystem
+internal import Processor
 internal import SoftCPU
 internal import Synchronization
 
@@ -182,6 +183,20 @@ final class SoftVCPUBus: SoftBus {
   // MARK: - Time
 
   func timeStamp() -> UInt64 { clock.timeStamp }
+
+  /// The clock's MSRs as part of a vCPU's state.
+  var clockRegisters: [ModelSpecificRegister] {
+    ParavirtualClock.registers.compactMap { index in
+      pvClock.read(index).map { ModelSpecificRegister(index: index, value: $0) }
+    }
+  }
+
+  /// Takes what belongs to a vCPU's state and is not in its CPU: the registers of a saved clock,
+  /// whose words in memory stay as they are, and the place of the local APIC.
+  func take(_ registers: [ModelSpecificRegister]) {
+    pvClock.restore(registers.map { ($0.index, $0.value) })
+    refreshBase()
+  }
 
   func readClockMSR(_ register: UInt32) -> UInt64? { pvClock.read(register) }
 
