@@ -27,11 +27,18 @@ public protocol SoftBus: AnyObject {
   var taskPriority: UInt8 { get set }
   /// The time-stamp counter.
   func timeStamp() -> UInt64
+  /// What has to be added to the host's counter to get that, while the CPU runs; `nil` if the two do
+  /// not count alike.
+  var timeStampOffset: UInt64? { get }
   /// A write to one of the clock MSRs of KVM's interface (4B564D00h and on, 11h, 12h);
   /// `false` means #GP.
   func writeClockMSR(_ index: UInt32, _ value: UInt64) -> Bool
   /// Reads one of them; `nil` means #GP.
   func readClockMSR(_ index: UInt32) -> UInt64?
+}
+
+extension SoftBus {
+  public var timeStampOffset: UInt64? { nil }
 }
 
 /// Why ``SoftCPU/run()`` came back.

@@ -28,7 +28,7 @@ extension SoftCPU {
     // What is asked for and cannot be done yet waits; all that changes this ends a block.
     let servable = servable
     if translator.isOn, mode == .bits64, checkedSegments == 0 {
-      return try executeTranslated(servable)
+      return try executeTranslated()
     }
     repeat {
       guard let place = try block() else { return try executeOne() }

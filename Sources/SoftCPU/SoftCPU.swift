@@ -12,7 +12,7 @@ public struct SoftCPU: ~Copyable {
   /// The general registers by number; slot 16 is always zero, slot 17 is RIP.
   ///
   /// While an instruction is executed RIP is already that of the next one.
-  let gpr = Words<32>()
+  let gpr = Words<64>()
   var flags = LazyFlags()
   /// RFLAGS without the six arithmetic flags: TF, IF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID
   /// and the bit that is always one.

@@ -21,6 +21,7 @@ struct TranslatorTests {
     var memory: [UInt8] = []
     var vectors: [UInt64] = []
     var mxcsr: UInt32 = 0
+    var bases: [UInt64] = []
     var translated = 0
   }
 
@@ -45,6 +46,9 @@ struct TranslatorTests {
     cpu.rip = code
     cpu.rflags = 2
     cpu.cr4 |= 1 << 9 | 1 << 10
+    cpu.segmentBase[5] = data
+    cpu.segments[5].base = data
+    cpu.msrs.kernelGSBase = data + 0x800
     for place in 0..<64 where place & 2 == 0 {
       cpu.vectors[place] = program.registers[place & 15] &* UInt64(2 * place + 1)
     }
@@ -65,6 +69,7 @@ struct TranslatorTests {
       + bench.ram.bytes(at: Int(code), count: 0x1000)
     outcome.vectors = (0..<64).map { cpu.vectors[$0] }
     outcome.mxcsr = cpu.mxcsr
+    outcome.bases = [cpu.segmentBase[5], cpu.segments[5].base, cpu.msrs.kernelGSBase]
     outcome.translated = cpu.translator.translatedCount
     return outcome
   }
@@ -239,11 +244,35 @@ struct TranslatorTests {
       }
     }
 
+    /// CLI, STI, PUSHF, CLAC, STAC, PUSH of memory, and SWAPGS with a look through GS.
+    private mutating func system(_ reg: UInt8, _ pushes: inout Int) -> [UInt8] {
+      switch random.below(8) {
+      case 0: return [0xFA]
+      case 1: return [0xFB]
+      case 2: return [0x0F, 0x01, 0xCA]
+      case 3: return [0x0F, 0x01, 0xCB]
+      case 4: return [0x0F, 0x01, 0xF8]
+      case 5:
+        // MOV from GS:[number].
+        let place = UInt64(random.below(0x800))
+        return [0x65, 0x48 | (reg >> 3) << 2, 0x8B, 0x04 | (reg & 7) << 3, 0x25] + bytes(place, 4)
+      case 6:
+        pushes += 1
+        // And AND DWORD [RSP] without AF, which shifts leave undefined.
+        return [0x9C, 0x81, 0x24, 0x24, 0xEF, 0xFF, 0xFF, 0xFF]
+      default:
+        pushes += 1
+        // PUSH [R14 + number].
+        return [0x41, 0xFF, 0x76, UInt8(random.below(128))]
+      }
+    }
+
     private mutating func instruction(_ pushes: inout Int) -> [UInt8] {
       let size = random.pick([1, 2, 4, 4, 8, 8])
       let wide: UInt8 = size == 1 ? 0 : 1
       let reg = random.pick(Self.targets)
       if random.oneIn(4) { return rare(reg, size) }
+      if random.oneIn(12) { return system(reg, &pushes) }
       switch random.below(26) {
       case 0...4:
         return form([UInt8(random.below(8)) << 3 | wide], reg: reg, size: size)

@@ -62,6 +62,11 @@ final class GuestClock: Sendable {
     }
   }
 
+  /// What the guest's counter has over the host's while it runs; `nil` while it stands still.
+  var timeStampOffset: UInt64? {
+    runs.load(ordering: .acquiring) ? value.load(ordering: .acquiring) : nil
+  }
+
   /// Whether it runs.
   var isRunning: Bool { runs.load(ordering: .acquiring) }
 

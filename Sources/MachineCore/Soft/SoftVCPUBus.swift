@@ -183,6 +183,7 @@ final class SoftVCPUBus: SoftBus {
   // MARK: - Time
 
   func timeStamp() -> UInt64 { clock.timeStamp }
+  var timeStampOffset: UInt64? { clock.timeStampOffset }
 
   /// The clock's MSRs as part of a vCPU's state.
   var clockRegisters: [ModelSpecificRegister] {

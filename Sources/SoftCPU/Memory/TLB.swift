@@ -85,6 +85,12 @@ struct TLB: ~Copyable {
   /// Where the set in use lies.
   var address: UInt { unsafe UInt(bitPattern: set) }
 
+  /// Where a set lies.
+  func address(of number: Int) -> UInt {
+    precondition(number >= 0 && number < Self.setCount, "no such set")
+    return unsafe UInt(bitPattern: entries + number * 2 * Self.size)
+  }
+
   @inline(__always)
   func slot(_ linear: UInt64) -> UnsafeMutablePointer<Entry> {
     unsafe set + Int(truncatingIfNeeded: linear >> 12) & (Self.size - 1)

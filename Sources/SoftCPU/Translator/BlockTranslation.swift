@@ -688,7 +688,7 @@ struct BlockTranslation: ~Copyable {
       e.registers(i.size, 0x0F, 0x40 | i.opcode & 15, reg: target, rm: Self.rcx)
       finish(i.reg, target)
     default:
-      if !emitAtomic(i), !emitBits(i), !emitVector(i) { emitTransfer(i) }
+      if !emitAtomic(i), !emitBits(i), !emitVector(i), !emitSystem(i) { emitTransfer(i) }
     }
   }
 
@@ -774,6 +774,15 @@ struct BlockTranslation: ~Copyable {
         source = Self.rcx
       }
       e.memory(8, 0x89, reg: source, base: Self.rax)
+      e.memory(8, 0x8D, reg: top, base: top, displacement: -8)
+      wrote(Self.rax, 8, rip: next)
+    case .pushMemory:
+      operand(i, 8, isWrite: false)
+      e.memory(8, 0x8B, reg: Self.rcx, base: Self.rax)
+      e.store(Self.rcx, slot: Slot.scratch)
+      preparePush(i)
+      e.load(Self.rcx, slot: Slot.scratch)
+      e.memory(8, 0x89, reg: Self.rcx, base: Self.rax)
       e.memory(8, 0x8D, reg: top, base: top, displacement: -8)
       wrote(Self.rax, 8, rip: next)
     case .popR64:

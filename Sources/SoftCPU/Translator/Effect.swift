@@ -61,6 +61,9 @@ struct Effect {
     case .pushR64, .pushImmediate:
       (mayLeave, mayLeaveAfter) = (true, true)
       return i.size == 8
+    case .pushMemory:
+      (mayLeave, mayLeaveAfter) = (true, true)
+      return i.size == 8 && i.addressSize == 8
     case .popR64, .leave:
       mayLeave = true
       return i.size == 8
@@ -154,6 +157,18 @@ struct Effect {
       (mayLeave, mayLeaveAfter) = (true, true)
       return i.addressSize == 8
     case .fence, .prefetch: return true
+    case .cli, .sti, .swapgs, .rdtsc:
+      mayLeave = true
+      return true
+    case .rdtscp:
+      mayLeave = true
+      return abilities.has(.rdtscp)
+    case .clac, .stac:
+      mayLeave = true
+      return abilities.has(.smap)
+    case .pushf:
+      (reads, mayLeave, mayLeaveAfter) = (true, true, true)
+      return i.size == 8
     case .vector:
       guard let form = VectorForm(i) else { return false }
       mayLeave = true

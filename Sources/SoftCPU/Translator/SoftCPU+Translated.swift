@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Processor
+
 /// Runs translated code, and what it leaves to the interpreter.
 extension SoftCPU {
   /// Executes blocks, translated where they are, until somebody wants attention or an instruction
   /// asks for care.
   ///
   /// - Precondition: the code is 64-bit code, and no segment has to be checked.
-  mutating func executeTranslated(_ servable: UInt32) throws(Fault) {
+  mutating func executeTranslated() throws(Fault) {
     var link = 0
+    // What is asked for and cannot be done yet waits.
+    var servable = servable
     prepare()
+    var isFresh = false
     repeat {
+      isFresh = false
       guard let code = translatedBlock(link) else {
         link = 0
         takeBack()
@@ -28,6 +34,17 @@ extension SoftCPU {
         continue
       }
       takeBack()
+      if result & Translator.Exit.enabled != 0 {
+        // Where an interrupt waits it comes after the next instruction; else that one is executed
+        // before anybody looks again.
+        guard attention.pending & Attention.interrupt == 0 else {
+          interruptShadow = 1
+          return
+        }
+        servable = self.servable
+        isFresh = true
+        continue
+      }
       var place = Int(result & 0xFFFF_FFFF)
       if result & Translator.Exit.single != 0 {
         self.code.setScratch(self.code[place])
@@ -35,7 +52,7 @@ extension SoftCPU {
       }
       try executeBlock(place)
       prepare()
-    } while !leavesBlock && attention.pending & servable == 0
+    } while isFresh || !leavesBlock && attention.pending & servable == 0
     takeBack()
   }
 
@@ -55,6 +72,19 @@ extension SoftCPU {
     gpr[Translator.Slot.vectorFile] = UInt64(vectors.address)
     let bits = flags.bits
     gpr[Translator.Slot.flags] = (bits & 0xD7) << 8 | bits >> 11 & 1
+    gpr[Translator.Slot.systemFlags] = systemFlags
+    gpr[Translator.Slot.kernelGSBase] = msrs.kernelGSBase
+    gpr[Translator.Slot.timeAux] = msrs.tscAux
+    gpr[Translator.Slot.openTLB] = UInt64(tlb.address(of: cr4 & 1 << 21 != 0 ? 2 : 1))
+    gpr[Translator.Slot.closedTLB] = UInt64(tlb.address(of: 1))
+    // While a device was waited for the machine may have been held, and the offset is another one.
+    let timeOffset = bus.timeStampOffset
+    gpr[Translator.Slot.timeOffset] = (timeOffset ?? 0) &+ msrs.timeStampAdjust
+    var forbidden =
+      timeOffset == nil || cr4 & 4 != 0 && cpl > 0 ? Translator.Forbidden.time : 0
+    if cpl != 0 { forbidden |= Translator.Forbidden.supervisor }
+    if UInt64(cpl) > systemFlags >> 12 & 3 { forbidden |= Translator.Forbidden.interrupts }
+    gpr[Translator.Slot.forbidden] = UInt64(forbidden)
   }
 
   /// Takes the flags and MXCSR over from translated code, before anybody else looks at them.
@@ -63,6 +93,14 @@ extension SoftCPU {
     mxcsr = UInt32(truncatingIfNeeded: gpr[Translator.Slot.mxcsr])
     let made = gpr[Translator.Slot.flags]
     flags.set(made >> 8 & 0xD5 | (made & 1) << 11)
+    let before = systemFlags
+    systemFlags = gpr[Translator.Slot.systemFlags]
+    if (before ^ systemFlags) & 1 << 18 != 0 { updateAccessRights() }
+    if gpr[Translator.Slot.gsBase] != segmentBase[5] {
+      segmentBase[5] = gpr[Translator.Slot.gsBase]
+      segments[5].base = segmentBase[5]
+      msrs.kernelGSBase = gpr[Translator.Slot.kernelGSBase]
+    }
   }
 
   /// Enters the code at an offset; returns what it comes back with.

@@ -37,11 +37,36 @@ struct Translator: ~Copyable {
     static let gsBase = 29
     /// The page of the block that wants to be linked.
     static let linkPage = 30
+    /// ``SoftCPU/systemFlags``.
+    static let systemFlags = 31
+    /// The MSR that SWAPGS exchanges with GS's base.
+    static let kernelGSBase = 32
+    /// What the guest's time-stamp counter has over the host's.
+    static let timeOffset = 33
+    /// What RDTSCP gives beside that (TSC_AUX).
+    static let timeAux = 35
+    /// The TLB's sets for the supervisor with RFLAGS.AC and without.
+    static let openTLB = 36
+    static let closedTLB = 37
+    /// What the code may not do now: ``Forbidden``.
+    static let forbidden = 34
+  }
+
+  /// Bits of ``Slot/forbidden``: instructions that are left to the interpreter.
+  enum Forbidden {
+    /// SWAPGS, CLAC and STAC: it is not the supervisor.
+    static let supervisor: UInt8 = 1
+    /// CLI and STI: the privilege does not suffice.
+    static let interrupts: UInt8 = 2
+    /// RDTSC: it is not allowed, or the counter is not the host's.
+    static let time: UInt8 = 4
   }
 
   /// What translated code comes back with: zero for the dispatcher, else one of these, or the
   /// place of an instruction to interpret the rest of its block from.
   enum Exit {
+    /// STI has let interrupts in: the next instruction comes before any.
+    static let enabled: UInt64 = 1 << 60
     /// Only that one instruction.
     static let single: UInt64 = 1 << 61
     /// A jump wants to be aimed: its site is in the low bits.
