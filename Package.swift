@@ -46,6 +46,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
   ],
   targets: [
     // Ground.
@@ -105,7 +106,12 @@ let package = Package(
 
     // Launch.
     library("MachineFile", [.product(name: "TOMLKit", package: "TOMLKit")]),
-    library("Supervisor", ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM"]),
+    library(
+      "Supervisor",
+      [
+        "LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
 
     // Executables.
     tool("vmlaunch", ["Supervisor", "MachineFile", "LinuxSystem", argumentParser]),

@@ -29,7 +29,7 @@ enum Rules {
       "Monitor", "Processor", "SoftCPU",
     ],
     "MachineFile": ["TOMLKit", "Glibc"],
-    "Supervisor": ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM"],
+    "Supervisor": ["LinuxSystem", "DeviceProtocol", "MachineFile", "Sandbox", "KVM", "Logging"],
     "Operator": ["DeviceProtocol", "FoundationEssentials", "LinuxSystem", "Monitor", "Picture"],
     "vmmonitor": ["DeviceHost", "DeviceProtocol", "LinuxSystem", "Monitor", "Operator", "Sandbox"],
     "vmlaunch": ["Supervisor", "MachineFile", "LinuxSystem", "ArgumentParser"],
