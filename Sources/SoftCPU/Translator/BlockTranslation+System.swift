@@ -28,7 +28,9 @@ extension BlockTranslation {
       e.store(Self.rcx, slot: Slot.gsBase)
     case .rdtsc, .rdtscp:
       require(Translator.Forbidden.time, i)
-      e.append([0x0F, 0x31])
+      // LFENCE first: a guest orders its reads by fences of its own, which come out as MFENCE, and
+      // that holds no RDTSC back. Two processors would see the time run backwards.
+      e.append([0x0F, 0xAE, 0xE8, 0x0F, 0x31])
       e.registers(8, 0xC1, reg: 4, rm: Self.rdx)
       e.byte(32)
       e.registers(8, 0x0B, reg: Self.rdx, rm: Self.rax)
