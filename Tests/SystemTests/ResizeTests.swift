@@ -113,7 +113,7 @@ extension SystemTests {
         #expect(try resize(target, machine).contains("\"return\": {}"), "\(machine.errors)")
         #expect(try ask("w", machine) == "[yes]")
         // The budget of restarts is for ten seconds.
-        HostClock.sleep(2_000_000_000)
+        HostClock.sleep(2_500_000_000)
       }
 
       // Smaller, as with QEMU: what was behind the new end is lost.
