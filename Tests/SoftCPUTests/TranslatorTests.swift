@@ -352,4 +352,39 @@ struct TranslatorTests {
     }
     #expect(translated > 400)
   }
+
+  @Test(
+    "code near the end of the user's half is translated, and what runs over the end is a fault",
+    arguments: [5, 64] as [UInt64])
+  func end(distance: UInt64) throws {
+    func run(translates: Bool) throws -> (state: [UInt64], translated: Int) {
+      let bench = try SystemBench()
+      var cpu = bench.makeLong(translates: translates)
+      for vector in UInt64(0)..<32 { bench.put([0xF4], at: SystemBench.handlers + 16 * vector) }
+      // The last 2 MiB of the lower half are those at 2 MiB.
+      bench.put(0x13_007, at: 0x10_000 + 255 * 8)
+      bench.put(0x14_007, at: 0x13_000 + 511 * 8)
+      bench.put(0x20_0087, at: 0x14_000 + 511 * 8)
+      // dec r15; jnz; hlt, if there is room for it.
+      let code: [UInt8] = [0x49, 0xFF, 0xCF, 0x75, 0xFB, 0xF4]
+      bench.put(Array(code.prefix(Int(distance))), at: 0x40_0000 - distance)
+      cpu.gpr[15] = 20
+      cpu.rip = 0x8000_0000_0000 - distance
+      var rounds = 0
+      while rounds < 8 {
+        rounds += 1
+        if cpu.run() == .halted { break }
+      }
+      let stack = (0..<8).map { bench.get(cpu.gpr[4] + 8 * $0) }
+      return (
+        (0..<16).map { cpu.gpr[$0] } + [cpu.rip, cpu.rflags] + stack, cpu.translator.translatedCount
+      )
+    }
+    let (expected, found) = (try run(translates: false), try run(translates: true))
+    #expect(expected.state == found.state)
+    #expect(found.state[15] == 0)
+    #expect(distance == 5 ? found.translated == 0 : found.translated > 0)
+    // Past the end it is #GP, whose handler halts.
+    if distance == 5 { #expect(found.state[16] == SystemBench.handlers + 16 * 13 + 1) }
+  }
 }

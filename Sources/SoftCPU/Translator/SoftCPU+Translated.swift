@@ -148,10 +148,8 @@ extension SoftCPU {
       block.code = 0
     }
     block.uses += 1
-    // Far from the ends of the address space, so that no target near by is out of it.
     guard block.uses > Translator.threshold,
-      let first = code.find(block.host, mark: mark, mode: mode),
-      Self.isCanonical(rip &+ 1 << 33), Self.isCanonical(rip &- 1 << 33)
+      let first = code.find(block.host, mark: mark, mode: mode)
     else {
       translator.set(block)
       return nil
@@ -162,7 +160,7 @@ extension SoftCPU {
     {
       instructions.append(code[first + instructions.count])
     }
-    guard !instructions.isEmpty else { return nil }
+    guard !instructions.isEmpty, staysInSpace(instructions) else { return nil }
     let added = translator.add(
       instructions,
       BlockTranslation.Place(rip: rip, host: block.host, mark: mark, version: version, first: first)
@@ -176,5 +174,19 @@ extension SoftCPU {
     }
     translator.set(block)
     return added > 0 ? added : nil
+  }
+
+  /// Whether all that a block can go on at without looking a target up is in the address space: at
+  /// its ends a jump, or the next instruction, may be a fault.
+  private func staysInSpace(_ instructions: [Instruction]) -> Bool {
+    var next = rip
+    for i in instructions {
+      next &+= UInt64(i.length)
+      let jumps = i.op == .jcc || i.op == .jmp || i.op == .callRelative
+      guard Self.isCanonical(next), !jumps || Self.isCanonical(next &+ i.immediate) else {
+        return false
+      }
+    }
+    return true
   }
 }
