@@ -51,7 +51,8 @@ extension Machine {
       return true
     }
     guard isRunning else { return false }
-    guard park(strictly: true) else {
+    // One that waits for a device, which may have died, parks when it has its answer.
+    guard park() else {
       post(.end(code: 2, reason: "a vCPU did not stop for the machine to be suspended"))
       return true
     }

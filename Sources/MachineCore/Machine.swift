@@ -197,6 +197,9 @@ public final class Machine: Sendable {
     EventFile.signal(eventFile)
   }
 
+  /// What the main thread has still to do; nothing is taken.
+  func waitingEvents() -> [MachineEvent] { events.withLock { $0 } }
+
   func takeEvents() -> [MachineEvent] {
     EventFile.drain(eventFile)
     return events.withLock { events in

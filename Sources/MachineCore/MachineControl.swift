@@ -91,12 +91,16 @@ public final class MachineControl {
 
   // MARK: - The machine
 
+  /// The most events that wait for the end of work on a snapshot.
+  private static let mostPostponed = 128
+
   private func attend() {
     for event in machine.takeEvents() {
       switch event {
       case .reset, .suspend, .wake, .hold, .debugStop, .notice:
         if work != nil {
-          postponed.append(event)
+          // A device may go on and on: what is beyond is lost, as notices are.
+          if postponed.count < Self.mostPostponed { postponed.append(event) }
           continue
         }
       case .ready, .end, .fault: break

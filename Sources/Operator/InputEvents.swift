@@ -41,7 +41,10 @@ struct InputEvents {
     if let device = arguments["device"]?.string {
       throw CommandError("Device '\(device)' not found", .deviceNotFound)
     }
-    guard try machine.status().state == "running" else { throw CommandError("VM not running") }
+    // A suspended machine is woken by them.
+    guard try ["running", "suspended"].contains(machine.status().state) else {
+      throw CommandError("VM not running")
+    }
     let events = arguments["events"]?.array ?? []
     guard events.count <= Self.mostEvents else {
       throw CommandError("at most \(Self.mostEvents) events are accepted")

@@ -97,7 +97,9 @@ struct Snapshots {
   /// QEMU's table: those that can be loaded, then those that only disks have.
   func table() throws(CommandError) -> String {
     let reply = try machine.askLong(.snapshot, SnapshotRequest(.list), as: SnapshotReply.self)
-    let whole = reply.entries.filter { $0.byteCount > 0 }
+    // The state alone is of no use once the disks have forgotten their part.
+    let hasDisks = machine.settings.drives.contains { !$0.isReadOnly && !$0.isCDROM }
+    let whole = reply.entries.filter { $0.byteCount > 0 && ($0.drives != 0 || !hasDisks) }
     var text = whole.isEmpty ? "There is no snapshot available.\n" : ""
     if !whole.isEmpty {
       text += "List of snapshots present on all disks:\n" + Self.heading

@@ -111,6 +111,14 @@ extension Supervisor {
     return StateFileReply(files: files)
   }
 
+  /// Removes what a snapshot or an overlay has begun and not ended.
+  func removeUnfinished() {
+    for path in [newState?.path, newOverlay?.path] {
+      if let path { try? Files.remove(path) }
+    }
+    (newState, newOverlay) = (nil, nil)
+  }
+
   // MARK: - Devices
 
   /// Ends every device's process, to be started anew on another state.

@@ -99,6 +99,7 @@ public final class Supervisor {
       result = result ?? Result(code: code, reason: error.message)
     }
     killAll()
+    removeUnfinished()
     starter.cgroups.remove()
     resources.removeSockets()
     terminal?.restore()

@@ -13,7 +13,11 @@ extension IDEEndpoint {
     _ request: DriveSnapshotRequest, services: HostServices
   ) throws(Refusal) -> DriveSnapshotReply {
     switch request.action {
-    case .list: return try list()
+    case .list:
+      // The images are free of transfers then, and nobody waits for a host that is slow.
+      settle(by: HostClock.monotonic() + 1_000_000_000, services)
+      guard !sides.contains(where: { $0.running != nil }) else { throw Refusal("a drive is busy") }
+      return try list()
     case .create:
       try create(request, services)
     case .check:

@@ -81,7 +81,10 @@ final class MachineLink: MachineAccess {
     try ask(core, request.rawValue, question, patience: Self.longPatience).value
   }
 
-  func post(_ event: EventMessage) { events.append((event, HostClock.unixNanoseconds())) }
+  func post(_ event: EventMessage) {
+    if let name = QMPSession.name(of: event.kind) { counts.events[name, default: 0] += 1 }
+    events.append((event, HostClock.unixNanoseconds()))
+  }
 
   private func ask<Q: WireCodable, A: WireCodable>(
     _ channel: Channel, _ request: UInt32, _ question: Q, _ descriptors: [Descriptor] = [],

@@ -387,4 +387,23 @@ struct TranslatorTests {
     // Past the end it is #GP, whose handler halts.
     if distance == 5 { #expect(found.state[16] == SystemBench.handlers + 16 * 13 + 1) }
   }
+
+  @Test(
+    "a loop that lets interrupts in and out again leaves for whoever asks", .timeLimit(.minutes(1)))
+  func gate() async throws {
+    let bench = try SystemBench()
+    let attention = bench.attention
+    let asking = Task.detached {
+      try await Task.sleep(for: .milliseconds(200))
+      attention.raise(Attention.leave)
+    }
+    var cpu = bench.makeLong(translates: true)
+    // sti; nop; cli; jmp.
+    bench.put([0xFB, 0x90, 0xFA, 0xEB, 0xFB], at: Self.code)
+    cpu.rip = Self.code
+    cpu.rflags = 2
+    #expect(cpu.run() == .attention)
+    #expect(cpu.translator.translatedCount > 0)
+    try await asking.value
+  }
 }

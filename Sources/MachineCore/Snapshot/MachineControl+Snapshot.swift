@@ -107,6 +107,16 @@ extension MachineControl {
     }
   }
 
+  /// Whether the guest has asked for a reset, for sleep or to wake, and that is still to be done.
+  var isResetDue: Bool {
+    (postponed + machine.waitingEvents()).contains {
+      switch $0 {
+      case .reset, .suspend, .wake: true
+      default: false
+      }
+    }
+  }
+
   /// Lets the machine go on if it ran before, and nothing else holds it.
   func goOn(_ work: SnapshotWork) {
     guard work.wasRunning else { return }

@@ -34,6 +34,8 @@ extension MachineControl {
       try writer.add(.end, [])
       work.step = .committingFile
       askLauncher(work, .stateFile, StateFileRequest(.commit, tag: work.request.tag))
+      // All of it has to go to the host's disk, which takes as long as it takes.
+      work.end = .max
     case .committingFile:
       guard try answer(work) != nil else { return }
       finish(work)
@@ -108,6 +110,8 @@ extension MachineControl {
     switch work.request.action {
     case .save:
       try standStill(work)
+      // The devices' states say that it was asked for; only here it is done.
+      guard !isResetDue else { throw Refusal("the guest is being reset, or goes to sleep") }
       guard work.request.isReplaced else { return try saveDisks(work) }
       work.step = .replacingDisks
       try askDrives(work, work.drives(.delete, isOwn: false))

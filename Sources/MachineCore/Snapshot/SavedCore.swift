@@ -203,7 +203,12 @@ struct SavedCore: WireCodable {
   func restore(_ machine: Machine) throws(ProtocolError) {
     machine.clock.set(clock)
     machine.pirq.withLock { $0 = pirq }
-    for link in machine.links { link.state.withLock { $0.windows = [:] } }
+    for link in machine.links {
+      link.state.withLock {
+        $0.windows = [:]
+        $0.descriptors = [:]
+      }
+    }
     machine.progress.withLock { $0.isSuspended = isSuspended }
     var shown: [(link: DeviceLink, mapping: WindowMapping, byteCount: UInt64)] = []
     for mapping in mappings {

@@ -80,7 +80,9 @@ final class SnapshotWork {
   /// Whether the present machine is lost when it fails now.
   var isPastReturn: Bool {
     switch step {
-    case .applyingDisks, .endingDevices, .loadingMemory, .startingDevices: true
+    case .applyingDisks, .endingDevices, .loadingMemory: true
+    // An overlay is in use then, and nothing is lost.
+    case .startingDevices: request.action == .load
     default: false
     }
   }

@@ -35,9 +35,9 @@ extension SoftCPU {
       }
       takeBack()
       if result & Translator.Exit.enabled != 0 {
-        // Where an interrupt waits it comes after the next instruction; else that one is executed
+        // Where somebody waits it is his turn after the next instruction; else that one is executed
         // before anybody looks again.
-        guard attention.pending & Attention.interrupt == 0 else {
+        guard attention.pending == 0 else {
           interruptShadow = 1
           return
         }
