@@ -10,14 +10,10 @@ extension Supervisor {
   func answerDebuggerSocket(_ request: DebuggerSocketRequest, _ header: Header, _ child: Child) {
     do throws(Refusal) {
       let socket = try changeDebuggerSocket(request)
-      try? child.channel.send(
-        header.request, flags: .reply, sequence: header.sequence,
-        payload: DebuggerSocketReply(path: socket?.path ?? "").wireBytes,
-        socket.map { [$0.socket.descriptor] } ?? [], wait: false)
+      send(
+        DebuggerSocketReply(path: socket?.path ?? ""), to: child, header, socket?.socket.descriptor)
     } catch {
-      try? child.channel.send(
-        header.request, flags: [.reply, .refusal], sequence: header.sequence,
-        payload: error.wireBytes, wait: false)
+      refuse(error, to: child, header)
     }
   }
 
@@ -58,11 +54,6 @@ extension Supervisor {
     }
     guard !path.isEmpty, path != usual else { return usual }
     let folder = BackingFiles.folder(of: usual)
-    let name = path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
-    let isInside = path.hasPrefix("/") ? path == "\(folder)/\(name)" : path == name
-    guard isInside, !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
-      throw Refusal("\(VisibleText.escape(path)) is not directly in \(folder) (monitor.gdb)")
-    }
-    return "\(folder)/\(name)"
+    return "\(folder)/\(try Self.name(path, directlyIn: folder, key: "monitor.gdb"))"
   }
 }

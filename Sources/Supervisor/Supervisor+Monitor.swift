@@ -6,6 +6,31 @@ internal import MachineFile
 
 /// What the monitor's process asks of the launcher, which alone can open paths.
 extension Supervisor {
+  /// Answers a child's request; one that does not read its answers goes without.
+  func send<M: WireCodable>(
+    _ message: M, to child: Child, _ header: Header, _ file: Descriptor? = nil
+  ) {
+    try? child.channel.send(
+      header.request, flags: .reply, sequence: header.sequence, payload: message.wireBytes,
+      file.map { [$0] } ?? [], wait: false)
+  }
+
+  func refuse(_ refusal: Refusal, to child: Child, _ header: Header) {
+    try? child.channel.refuse(header, refusal.reason, wait: false)
+  }
+
+  /// The name of a file that an operator says is in a folder of the machine file's `key`: by itself,
+  /// or with the folder in front.
+  static func name(_ path: String, directlyIn folder: String, key: String) throws(Refusal) -> String
+  {
+    let name = path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
+    let isInside = path.hasPrefix("/") ? path == "\(folder)/\(name)" : path == name
+    guard isInside, !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
+      throw Refusal("\(VisibleText.escape(path)) is not directly in \(folder) (\(key))")
+    }
+    return String(name)
+  }
+
   /// Makes a file for the operator: in the folder that the machine file names, and nowhere else.
   func openOutput(
     _ request: OutputRequest, _ header: Header, _ child: Child
@@ -13,13 +38,9 @@ extension Supervisor {
     child.outputCount += 1
     do throws(Refusal) {
       let file = try makeOutput(request.path)
-      try? child.channel.send(
-        header.request, flags: .reply, sequence: header.sequence, payload: Empty().wireBytes,
-        [file], wait: false)
+      send(Empty(), to: child, header, file)
     } catch {
-      try? child.channel.send(
-        header.request, flags: [.reply, .refusal], sequence: header.sequence,
-        payload: error.wireBytes, wait: false)
+      refuse(error, to: child, header)
     }
   }
 
@@ -27,15 +48,11 @@ extension Supervisor {
     guard let folder = machine.monitor.output else {
       throw Refusal("the machine file names no folder for files (monitor.output)")
     }
-    let name = path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
-    let isInside = path.hasPrefix("/") ? path == "\(folder)/\(name)" : path == name
-    guard isInside, !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
-      throw Refusal("\(VisibleText.escape(path)) is not directly in \(folder) (monitor.output)")
-    }
+    let name = try Self.name(path, directlyIn: folder, key: "monitor.output")
     do throws(SystemError) {
       let place = try Files.open(folder, [.readOnly, .folder])
       let file = try Files.open(
-        String(name), in: place, [.writeOnly, .create, .noLink, .noTerminal, .noWait])
+        name, in: place, [.writeOnly, .create, .noLink, .noTerminal, .noWait])
       guard file.isRegularFile else { throw SystemError("it is no regular file", 22) }
       try file.truncate(to: 0)
       return file
@@ -48,13 +65,9 @@ extension Supervisor {
   func openMedium(_ request: DiscRequest, _ header: Header, _ child: Child) {
     do throws(Refusal) {
       let (file, byteCount) = try medium(request.path)
-      try? child.channel.send(
-        header.request, flags: .reply, sequence: header.sequence,
-        payload: DiscReply(byteCount: byteCount).wireBytes, [file], wait: false)
+      send(DiscReply(byteCount: byteCount), to: child, header, file)
     } catch {
-      try? child.channel.send(
-        header.request, flags: [.reply, .refusal], sequence: header.sequence,
-        payload: error.wireBytes, wait: false)
+      refuse(error, to: child, header)
     }
   }
 
@@ -63,16 +76,12 @@ extension Supervisor {
       throw Refusal("the machine file names no folder of discs (monitor.media)")
     }
     let title = VisibleText.escape(path)
-    let name = path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
-    let isInside = path.hasPrefix("/") ? path == "\(folder)/\(name)" : path == name
-    guard isInside, !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
-      throw Refusal("\(title) is not directly in \(folder) (monitor.media)")
-    }
+    let name = try Self.name(path, directlyIn: folder, key: "monitor.media")
     let file: Descriptor
     let byteCount: UInt64
     do throws(SystemError) {
       let place = try Files.open(folder, [.readOnly, .folder])
-      file = try Files.open(String(name), in: place, [.readOnly, .noLink, .noTerminal, .noWait])
+      file = try Files.open(name, in: place, [.readOnly, .noLink, .noTerminal, .noWait])
       byteCount = file.isRegularFile ? try file.size() : 0
     } catch {
       throw Refusal("Could not open '\(title)': \(SystemError.text(error.number))")
@@ -103,9 +112,7 @@ extension Supervisor {
       }
     }
     let reply = ThreadsReply(threads: Array(threads.sorted { $0.id < $1.id }.prefix(300)))
-    try? child.channel.send(
-      header.request, flags: .reply, sequence: header.sequence, payload: reply.wireBytes,
-      wait: false)
+    send(reply, to: child, header)
   }
 
   /// Tells what the machine's processes use, this one's too.

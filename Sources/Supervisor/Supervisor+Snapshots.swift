@@ -9,18 +9,6 @@ internal import MachineFile
 extension Supervisor {
   private static let suffix = ".vmstate"
 
-  private func send<M: WireCodable>(
-    _ message: M, to child: Child, _ header: Header, _ file: Descriptor? = nil
-  ) {
-    try? child.channel.send(
-      header.request, flags: .reply, sequence: header.sequence, payload: message.wireBytes,
-      file.map { [$0] } ?? [], wait: false)
-  }
-
-  private func refuse(_ refusal: Refusal, to child: Child, _ header: Header) {
-    try? child.channel.refuse(header, refusal.reason, wait: false)
-  }
-
   private func snapshotFolder() throws(Refusal) -> String {
     guard let folder = machine.monitor.snapshots else {
       throw Refusal("the machine file names no folder for snapshots (monitor.snapshots)")
@@ -178,14 +166,8 @@ extension Supervisor {
       throw Refusal("\(title) has an image with a data file or a key, which an overlay cannot have")
     }
     let folder = try snapshotFolder()
-    let name = request.path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
-    let isInside =
-      request.path.hasPrefix("/") ? request.path == "\(folder)/\(name)" : request.path == name
-    guard isInside, !name.isEmpty, name != ".", name != "..", !request.path.utf8.contains(0) else {
-      throw Refusal(
-        "\(VisibleText.escape(request.path)) is not directly in \(folder) (monitor.snapshots)")
-    }
-    let path = "\(folder)/\(name)"
+    let path =
+      "\(folder)/\(try Self.name(request.path, directlyIn: folder, key: "monitor.snapshots"))"
     do throws(SystemError) {
       let below = try absolute(drive.image)
       guard below.utf8.count <= 1023 else { throw SystemError("", 36 /* ENAMETOOLONG */) }

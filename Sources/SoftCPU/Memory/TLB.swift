@@ -77,19 +77,18 @@ struct TLB: ~Copyable {
 
   /// Chooses the set: 0 user, 1 supervisor, 2 supervisor that may touch user pages, 3 user with
   /// alignment checks.
-  mutating func select(_ number: Int) {
+  mutating func select(_ number: Int) { unsafe set = start(of: number) }
+
+  private func start(of number: Int) -> UnsafeMutablePointer<Entry> {
     precondition(number >= 0 && number < Self.setCount, "no such set")
-    unsafe set = entries + number * 2 * Self.size
+    return unsafe entries + number * 2 * Self.size
   }
 
   /// Where the set in use lies.
   var address: UInt { unsafe UInt(bitPattern: set) }
 
   /// Where a set lies.
-  func address(of number: Int) -> UInt {
-    precondition(number >= 0 && number < Self.setCount, "no such set")
-    return unsafe UInt(bitPattern: entries + number * 2 * Self.size)
-  }
+  func address(of number: Int) -> UInt { unsafe UInt(bitPattern: start(of: number)) }
 
   @inline(__always)
   func slot(_ linear: UInt64) -> UnsafeMutablePointer<Entry> {

@@ -88,12 +88,6 @@ extension BlockTranslation {
       4, 0x0B, reg: Self.rcx, base: Self.context, displacement: Int32(8 * Slot.systemFlags))
     e.registers(4, 0x81, reg: 4, rm: Self.rcx)
     e.word32(0xFC_FFFF)
-    e.store(Self.rcx, slot: Slot.scratch)
-    preparePush(i)
-    e.load(Self.rcx, slot: Slot.scratch)
-    e.memory(8, 0x89, reg: Self.rcx, base: Self.rax)
-    e.memory(
-      8, 0x8D, reg: Self.stackPointer, base: Self.stackPointer, displacement: -8)
-    wrote(Self.rax, 8, rip: next)
+    pushMade(i)
   }
 }

@@ -779,12 +779,7 @@ struct BlockTranslation: ~Copyable {
     case .pushMemory:
       operand(i, 8, isWrite: false)
       e.memory(8, 0x8B, reg: Self.rcx, base: Self.rax)
-      e.store(Self.rcx, slot: Slot.scratch)
-      preparePush(i)
-      e.load(Self.rcx, slot: Slot.scratch)
-      e.memory(8, 0x89, reg: Self.rcx, base: Self.rax)
-      e.memory(8, 0x8D, reg: top, base: top, displacement: -8)
-      wrote(Self.rax, 8, rip: next)
+      pushMade(i)
     case .popR64:
       e.registers(8, 0x8B, reg: Self.rax, rm: top)
       translate(i, 8, isWrite: false)
@@ -844,6 +839,16 @@ struct BlockTranslation: ~Copyable {
   mutating func preparePush(_ i: Instruction) {
     e.memory(8, 0x8D, reg: Self.rax, base: Self.stackPointer, displacement: -8)
     translate(i, 8, isWrite: true)
+  }
+
+  /// Pushes RCX, which was made for it; RAX and RDX are lost.
+  mutating func pushMade(_ i: Instruction) {
+    e.store(Self.rcx, slot: Slot.scratch)
+    preparePush(i)
+    e.load(Self.rcx, slot: Slot.scratch)
+    e.memory(8, 0x89, reg: Self.rcx, base: Self.rax)
+    e.memory(8, 0x8D, reg: Self.stackPointer, base: Self.stackPointer, displacement: -8)
+    wrote(Self.rax, 8, rip: next)
   }
 
   mutating func pushNext() {
